@@ -1,0 +1,1 @@
+"""A debug server, and a client, for the GDB Remote Serial Protocol."""

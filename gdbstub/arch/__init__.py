@@ -1,0 +1,1 @@
+"""Register tables of the architectures that the debug server describes."""
