@@ -268,8 +268,8 @@ class Target(Protocol):
     async def read_memory(self, thread: int, address: int, length: int) -> bytes:
         """Read as `thread` sees memory, without side effects.
 
-        Returns the readable prefix, at least one byte unless `length` is 0. Raises `MemoryAccessError` when the
-        first byte cannot be read.
+        Returns the readable prefix, at least one byte unless `length` is 0. Raises `MemoryAccessError` when
+        the first byte cannot be read.
         """
         ...
 
