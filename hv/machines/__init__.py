@@ -1,0 +1,1 @@
+"""Machine descriptions: fixed addresses, the wiring of the board, and ready-made machines."""
