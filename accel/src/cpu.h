@@ -1,0 +1,411 @@
+/*
+ * cpu.h - the state of one CPU and of the machine that holds it, and the functions that the C files share.
+ *
+ * Flags. The six arithmetic flags are kept as the host's own LAHF byte and SETO byte (`flags_ah`, `flags_of`):
+ * an ALU handler executes the host instruction and stores both, so results are exact by construction and
+ * cost one 16-bit store; a later JIT keeps them in host EFLAGS and spills to the same two bytes.
+ *
+ * TLB. The architectural half (itlb, dtlb) is state: filled by walks, left only by guest-defined
+ * flushes and by eviction in its fixed geometry, saved with the CPU. The fast half (ftlb) holds host
+ * pointers for accesses that need no check at all; any entry may be dropped at any time.
+ */
+#ifndef CPU_H
+#define CPU_H
+
+#include <stdatomic.h>
+#include <stdalign.h>
+#include <string.h>
+#include "accel.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define NOINLINE __attribute__((noinline))
+#define COLD __attribute__((noinline, cold))
+#define INLINE static inline __attribute__((always_inline))
+
+typedef unsigned __int128 u128;
+
+#define PAGE_MASK (~0xfffull)
+#define BIT(n) (1ull << (n))
+
+struct op;
+typedef void op_fn(accel_cpu *c, const struct op *o);
+
+/* One decoded instruction: 32 bytes; what a handler reads, it reads from here and from the CPU. */
+struct op {
+    op_fn *fn;
+    uint8_t reg;   /* ModRM.reg (or opcode) register; for a byte operand its byte offset in c->r */
+    uint8_t rm;    /* ModRM.rm register, likewise; for memory forms unused */
+    uint8_t base, index; /* register numbers in c->r; R_ZERO where absent */
+    uint8_t scale; /* 0-3 */
+    uint8_t seg;   /* enum seg of the memory operand (DS where none applies) */
+    uint8_t len;   /* bytes of the instruction */
+    uint8_t idx;   /* ticks of this block before this instruction */
+    int32_t disp;
+    uint16_t off;  /* offset of the instruction from the start of its block */
+    uint8_t vvvv;  /* VEX.vvvv register */
+    uint8_t mode;  /* OSZ, ASZ, REP, LOCK, see below */
+    uint64_t imm;  /* sign-extended immediate; branch: target offset from the start of the block */
+};
+_Static_assert(sizeof(struct op) == 32, "op is 32 bytes");
+
+/* op.mode */
+enum { SZ8 = 0, SZ16 = 1, SZ32 = 2, SZ64 = 3 };
+#define OP_OSZ(o) ((o)->mode & 3)          /* operand size as a shift: 1 << OP_OSZ bytes */
+#define OP_ASZ(o) (((o)->mode >> 2) & 3)   /* address size: SZ16, SZ32, SZ64 */
+#define OP_REP(o) (((o)->mode >> 4) & 3)   /* 0, REP_F3, REP_F2 */
+#define OP_MEM(o) ((o)->mode & 0x40)       /* ModRM names memory */
+#define OP_L(o) ((o)->mode & 0x80)         /* VEX.L (256 bits); LOCK in legacy rows */
+enum { REP_NONE = 0, REP_F3 = 1, REP_F2 = 2 };
+
+enum { R_RAX, R_RCX, R_RDX, R_RBX, R_RSP, R_RBP, R_RSI, R_RDI, R_R8, R_R9, R_R10, R_R11, R_R12, R_R13, R_R14, R_R15,
+       R_ZERO, R_RIP /* rip of the current block's start */, R_4096, R_COUNT };
+
+enum seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT, SEG_NONE = 15 };
+
+/* Access rights as in bits 8-23 of a descriptor's high dword, shifted right by 8 (VMX layout). */
+enum { AR_TYPE = 0xf, AR_S = 0x10, AR_DPL = 0x60, AR_P = 0x80, AR_AVL = 0x1000, AR_L = 0x2000, AR_DB = 0x4000,
+       AR_G = 0x8000, AR_UNUSABLE = 0x10000 };
+#define AR_DPL_OF(ar) (((ar) >> 5) & 3)
+
+struct segment {
+    uint64_t base;
+    uint32_t limit; /* in bytes, expanded */
+    uint32_t ar;
+    uint16_t sel;
+};
+
+struct table { uint64_t base; uint16_t limit; };
+
+enum { F_CF = 0x1, F_PF = 0x4, F_AF = 0x10, F_ZF = 0x40, F_SF = 0x80, F_TF = 0x100, F_IF = 0x200, F_DF = 0x400,
+       F_OF = 0x800, F_IOPL = 0x3000, F_NT = 0x4000, F_RF = 0x10000, F_VM = 0x20000, F_AC = 0x40000,
+       F_VIF = 0x80000, F_VIP = 0x100000, F_ID = 0x200000,
+       F_ARITH = F_CF | F_PF | F_AF | F_ZF | F_SF | F_OF,
+       F_SYS = F_TF | F_IF | F_DF | F_IOPL | F_NT | F_RF | F_VM | F_AC | F_VIF | F_VIP | F_ID };
+
+enum { CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_ET = 0x10, CR0_NE = 0x20, CR0_WP = 0x10000, CR0_AM = 0x40000,
+       CR0_NW = 0x20000000, CR0_CD = 0x40000000 };
+#define CR0_PG 0x80000000u
+enum { CR4_VME = 1, CR4_PVI = 2, CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 0x10, CR4_PAE = 0x20, CR4_MCE = 0x40, CR4_PGE = 0x80,
+       CR4_PCE = 0x100, CR4_OSFXSR = 0x200, CR4_OSXMMEXCPT = 0x400, CR4_UMIP = 0x800, CR4_LA57 = 0x1000,
+       CR4_FSGSBASE = 0x10000, CR4_PCIDE = 0x20000, CR4_OSXSAVE = 0x40000, CR4_SMEP = 0x100000, CR4_SMAP = 0x200000,
+       CR4_PKE = 0x400000 };
+enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
+
+enum { EX_DE, EX_DB, EX_NMI, EX_BP, EX_OF, EX_BR, EX_UD, EX_NM, EX_DF, EX_CSO, EX_TS, EX_NP, EX_SS, EX_GP, EX_PF,
+       EX_MF = 16, EX_AC, EX_MC, EX_XM };
+
+/* ---- TLB ---------------------------------------------------------------------------------------- */
+
+enum { ITLB_SIZE = 512, DTLB_SIZE = 1024, FTLB_SIZE = 512 };
+
+/* Architectural entry, always of 4 KiB grain; a larger page is held in pieces. */
+struct tlb_entry {
+    uint64_t vpn;   /* linear >> 12 */
+    uint64_t pfn;   /* physical >> 12 */
+    uint32_t gen;   /* valid while equal to c->tlb_gen[pcid], or to c->tlb_ggen if TLB_GLOBAL */
+    uint16_t flags; /* TLB_* */
+    uint16_t pcid;
+};
+enum { TLB_VALID = 1, TLB_W = 2, TLB_U = 4, TLB_NX = 8, TLB_D = 0x10, TLB_GLOBAL = 0x20, TLB_LARGE = 0x40, TLB_HUGE = 0x80,
+       TLB_PKEY_SHIFT = 12 };
+
+/* Fast entry: rtag/wtag hold the linear page where a plain host access is right, else an odd number. */
+struct ftlb_entry { uint64_t rtag, wtag, addend, pad; };
+#define FTLB_NONE 1ull
+
+/* Privilege views of the fast half. */
+enum { FT_SUPER, FT_USER, FT_SUPER_SMAP /* supervisor that may not touch user pages now */, FT_NONE /* never filled: alignment checks on */, FT_VIEWS };
+
+/* ---- decoded blocks ------------------------------------------------------------------------------ */
+
+enum { BLOCK_MAX = 32 };
+
+struct block {
+    uint64_t pa;        /* physical address of its first byte */
+    struct op *ops;
+    uint32_t key;       /* mode key */
+    uint16_t n;         /* ticks when run to its end */
+    uint16_t bytes;
+    uint32_t hash_next; /* index + 1 */
+    uint32_t page_next; /* index + 1, list of the first page */
+    uint32_t page2_next;/* list of the second page (an instruction that crosses) */
+    uint64_t pa2;       /* physical address of the second page, or ~0 */
+    bool dead, in_bp_list;
+    uint32_t bp_next;
+};
+
+/* The op slot after a branch op: where it may go directly. */
+struct link {
+    struct block *to[2]; /* 0: taken / only successor; 1: fall-through */
+    uint64_t gen;        /* c->fetch_gen for which cross-page links hold (0: none) */
+    uint64_t gen1;
+};
+_Static_assert(sizeof(struct link) == 32, "link fits an op slot");
+
+/* Mode key: everything that decoding or the choice of handlers depends on. */
+enum { K_CODE16 = 0, K_CODE32 = 1, K_CODE64 = 2, K_CODE = 3, K_SS32 = 4, K_CPL3 = 8, K_PE = 0x10, K_VM = 0x20, K_FLAT = 0x40,
+       K_NM = 0x80 /* x87/MMX: #NM */, K_EM = 0x100 /* x87: CR0.EM */, K_SSE = 0x200 /* SSE usable */, K_AVX = 0x400,
+       K_SINGLE = 0x1000 /* one instruction per block */, K_BP = 0x2000 /* page with debugger breakpoints */,
+       K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_MODEL_SHIFT = 20 };
+
+/* ---- machine -------------------------------------------------------------------------------------- */
+
+enum { PG_CODE = 1, PG_WATCH = 2, PG_CLEAN = 4, PG_ROM = 8 };
+
+struct page {
+    uint64_t lines;  /* 64-byte lines that hold decoded code */
+    uint32_t blocks; /* list head, index + 1 */
+    uint32_t epoch;  /* of the last write; 0 = never */
+    uint8_t flags;
+};
+
+struct slot {
+    uint64_t gpa, size;
+    uint8_t *host;      /* first byte */
+    void *map; size_t map_size; /* with guards */
+    struct page *pages;
+    uint32_t flags;
+};
+
+struct breakpoint { uint64_t id, address; uint8_t space; };
+struct watch { uint64_t id, address, size; uint8_t space, kind; };
+
+struct accel_machine {
+    struct slot slots[ACCEL_MAX_SLOTS];
+    uint32_t slot_count;
+    accel_cpu *cpus[ACCEL_MAX_CPUS];
+    uint32_t cpu_count;
+    uint64_t a20_mask;
+    uint32_t epoch;
+    uint64_t gen_counter; /* source of unique fetch generations */
+    /* block cache */
+    struct block *blocks; uint32_t block_count, block_max;
+    struct op *ops; uint16_t *op_rows; uint32_t op_count, op_max;
+    uint32_t *hash; uint32_t hash_mask;
+    uint32_t bp_blocks; /* list of K_BP blocks */
+    /* debug sets */
+    struct breakpoint *breaks; uint32_t break_count, break_cap;
+    struct watch *watches; uint32_t watch_count, watch_cap;
+};
+
+/* ---- CPU -------------------------------------------------------------------------------------------- */
+
+/* Why handlers returned to the run loop. */
+enum leave {
+    LEAVE_NONE = 0,
+    LEAVE_CHAIN,  /* block done; c->rip is next; c->link_slot may be filled */
+    LEAVE_BUDGET, /* the next block does not fit the budget; c->rip is its start; nothing charged */
+    LEAVE_NEXT,   /* instruction `cur` retired, block not finished; c->rip is next */
+    LEAVE_FAULT,  /* `cur` raised c->fault; nothing of it happened */
+    LEAVE_EXIT,   /* `cur` cannot go on without the owner; c->exit is filled; nothing of it happened */
+    LEAVE_REP,    /* `cur` did some iterations and must go on later; rip stays */
+    LEAVE_STALE,  /* the block was killed; c->rip is the instruction to go on with */
+};
+
+/* c->attention: work to do after the current instruction retired. */
+enum { ATT_IO = 1 /* a queued device write */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB = 8, ATT_LOOP = 16 /* re-evaluate boundary */ };
+
+struct fault { uint8_t vector, has_error, soft; uint32_t error; uint64_t cr2; };
+
+enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16, MAX_HITS = 16, BRANCH_RING = 32 };
+
+struct answer { uint64_t value, addr; uint8_t kind, size; };      /* kind: accel_exit_kind */
+struct io_write { uint64_t addr, value; uint8_t kind, size; };
+
+struct fpu {
+    uint8_t st[8][16];  /* physical registers R0-R7, 10 bytes used */
+    uint16_t cw, sw;    /* sw with TOP inside */
+    uint8_t tag;        /* abridged: bit i = physical register i in use */
+    uint16_t fop, fcs, fds;
+    uint64_t fip, fdp;
+};
+
+struct accel_cpu {
+    /* hot: every handler */
+    uint64_t r[R_COUNT + 1];
+    struct ftlb_entry *ft; /* current privilege view of the fast TLB */
+    int64_t budget;        /* ticks left in this slice */
+    struct block *block;
+    union { uint16_t flags_ax; struct { uint8_t flags_of, flags_ah; }; }; /* SETO byte, LAHF byte */
+    uint8_t attention;
+    uint8_t leave;
+    uint32_t flags;        /* F_SYS bits of RFLAGS */
+    uint32_t key;          /* current mode key */
+    uint64_t fetch_gen;
+    uint64_t segbase[16];  /* base per segment number for address forms; 0 for flat ones in 64-bit mode */
+    const struct op *cur;
+    struct link *link_slot; uint8_t link_which;
+    uint64_t rip;          /* valid outside handlers */
+
+    /* scratch of the current instruction */
+    uint64_t ldval;
+    struct fault fault;
+
+    /* architectural state */
+    alignas(32) uint8_t v[16][32];   /* YMM; XMM in the low half */
+    uint32_t mxcsr;
+    struct fpu fpu;
+    struct segment seg[SEG_COUNT];
+    struct table gdtr, idtr;
+    uint64_t cr0, cr2, cr3, cr4, cr8, efer, xcr0;
+    uint64_t pdpte[4];
+    uint64_t dr[8];
+    uint8_t cpl;
+    uint8_t shadow;        /* interrupt shadow: 0, SHADOW_STI, SHADOW_SS */
+    uint8_t nmi_blocked;
+    uint64_t star, lstar, cstar, fmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip, pat, tsc_aux, apic_base,
+        misc_enable, debugctl, mtrr_def, mtrr_fix[11], mtrr_base[8], mtrr_mask[8], spec_ctrl, tsc_adjust;
+    uint64_t tsc_offset;
+    uint32_t pkru;
+    uint64_t rng;          /* seeded generator of RDRAND/RDSEED */
+    uint64_t monitor_addr; uint8_t monitor_armed;
+    uint64_t pending_dbg;  /* DR6 bits of a #DB trap to deliver at the next boundary */
+    struct { uint8_t valid, type, vector, has_error; uint32_t error, length; } inflight;
+    uint64_t ticks, extra; /* extra: ticks that are not retired instructions */
+
+    /* identity and model */
+    accel_machine *m;
+    uint32_t index, count;
+    int model;
+    uint64_t tsc_hz;
+
+    /* run state */
+    accel_control ctl;
+    accel_exit exit;
+    atomic_uint stop;
+    int64_t slice;         /* budget at the start of the slice; ticks so far = ticks + slice - budget */
+    struct answer answers[MAX_ANSWERS]; uint8_t answer_count, answer_used, answer_wanted;
+    struct io_write io[MAX_IO_WRITES]; uint8_t io_count;
+    accel_hit hits[MAX_HITS]; uint8_t hit_count;
+    accel_fault chain[3]; uint8_t chain_count;
+    uint8_t origin;        /* enum accel_origin of writes under way */
+    accel_stats stats;
+
+    /* TLB */
+    struct tlb_entry itlb[ITLB_SIZE], dtlb[DTLB_SIZE];
+    uint32_t tlb_ggen;
+    uint32_t tlb_gen[4096];
+    uint8_t large_seen;    /* bit 0/1: pieces of large pages cached in the low/high half */
+    struct ftlb_entry ftlb[FT_VIEWS][FTLB_SIZE];
+    uint16_t ftlb_used[FT_VIEWS][FTLB_SIZE]; uint16_t ftlb_used_count[FT_VIEWS];
+    struct { uint64_t rip; struct block *b; uint64_t gen; uint32_t key; uint32_t pad; } jump[4096];
+};
+enum { SHADOW_STI = 1, SHADOW_SS = 2 };
+
+/* ---- run.c: leaving a handler ------------------------------------------------------------------------- */
+
+/* Raise exception `vec` at instruction o: nothing of it has happened. Handlers: `return raise(...)`. */
+void raise_ex(accel_cpu *c, const struct op *o, int vec);
+void raise_err(accel_cpu *c, const struct op *o, int vec, uint32_t error);
+void leave_fault(accel_cpu *c, const struct op *o);  /* c->fault is set already (by a memory function) */
+void leave_after(accel_cpu *c, const struct op *o);  /* o retired; attention wants the run loop */
+void leave_to(accel_cpu *c, const struct op *o, uint64_t rip); /* o retired and ended its block; rip is next */
+void leave_exit(accel_cpu *c, const struct op *o, int kind);   /* o did not retire; c->exit payload filled by caller */
+void leave_unhandled(accel_cpu *c, const struct op *o);
+uint64_t ticks_now(const accel_cpu *c, const struct op *o); /* ticks before instruction o */
+INLINE uint64_t op_rip(const accel_cpu *c, const struct op *o) { return c->r[R_RIP] + o->off; }
+uint64_t op_next_rip(const accel_cpu *c, const struct op *o); /* wraps by code size */
+
+/* Set c->fault; return false, so that memory functions can `return set_fault(...)`. */
+bool set_fault(accel_cpu *c, int vec, bool has_error, uint32_t error);
+
+/* ---- cpu.c ---------------------------------------------------------------------------------------------- */
+
+uint32_t get_rflags(const accel_cpu *c);
+void set_arith(accel_cpu *c, uint32_t f);               /* six arithmetic flags from RFLAGS bits */
+void set_rflags(accel_cpu *c, uint32_t f);              /* everything; caller masks what may change */
+void update_mode(accel_cpu *c);  /* after any change of CR0/CR4/EFER/CS/SS/DS/ES/CPL/RFLAGS.VM/AC/XCR0: key, segbase, ft */
+bool set_cr0(accel_cpu *c, uint64_t v); /* false: #GP(0) is due (c->fault not set) */
+bool set_cr3(accel_cpu *c, uint64_t v);
+bool set_cr4(accel_cpu *c, uint64_t v);
+bool set_efer(accel_cpu *c, uint64_t v);
+bool model_has(const accel_cpu *c, int feature);        /* FEAT_* of the generated table */
+void cpuid(accel_cpu *c, uint32_t leaf, uint32_t sub, uint32_t out[4]);
+INLINE bool is_long(const accel_cpu *c) { return c->efer & EFER_LMA; }
+INLINE bool is_code64(const accel_cpu *c) { return (c->key & K_CODE) == K_CODE64; }
+INLINE bool is_real_or_vm(const accel_cpu *c) { return !(c->cr0 & CR0_PE) || (c->flags & F_VM); }
+enum msr_result { MSR_OK, MSR_GP, MSR_EXIT };
+enum msr_result msr_read(accel_cpu *c, uint32_t msr, uint64_t *v, const struct op *o);
+enum msr_result msr_write(accel_cpu *c, uint32_t msr, uint64_t v, const struct op *o);
+
+/* ---- mmu.c ---------------------------------------------------------------------------------------------- */
+
+enum { ACC_R = 0, ACC_W = 1, ACC_X = 2 };
+/* Translates with all architectural effects, through the TLB. On a fault sets c->fault and returns false.
+ * user: the access has user privilege (implicit system accesses pass false). */
+bool mmu_translate(accel_cpu *c, uint64_t lin, int acc, bool user, uint64_t *pa);
+void tlb_flush(accel_cpu *c, bool global);        /* current address space, or everything */
+void tlb_flush_pcid(accel_cpu *c, uint32_t pcid);
+void tlb_invlpg(accel_cpu *c, uint64_t lin);
+void ftlb_flush(accel_cpu *c);                    /* fast half only */
+void fetch_flush(accel_cpu *c);                   /* cross-page links and the jump cache: new fetch_gen */
+
+/* ---- memory access of handlers (operand.c). Everything returns false with c->fault or the exit set up; the handler
+ * then does `return leave_fault(c, o)`, which knows the difference. Sizes 1-64 bytes, any alignment and any page. --- */
+
+bool mem_read(accel_cpu *c, const struct op *o, uint64_t lin, void *buf, unsigned size);
+bool mem_write(accel_cpu *c, const struct op *o, uint64_t lin, const void *buf, unsigned size);
+bool mem_probe_write(accel_cpu *c, const struct op *o, uint64_t lin, unsigned size); /* a write would not fault */
+/* Implicit supervisor accesses (descriptors, TSS, event frames): memory slots only. */
+bool sys_read(accel_cpu *c, uint64_t lin, void *buf, unsigned size);
+bool sys_write(accel_cpu *c, uint64_t lin, const void *buf, unsigned size);
+bool sys_probe_write(accel_cpu *c, uint64_t lin, unsigned size);
+/* Segmented to linear, with all checks for [ea, ea + size) and acc; ea already cut to the address size. */
+bool seg_linear(accel_cpu *c, int seg, uint64_t ea, unsigned size, int acc, uint64_t *lin);
+uint64_t op_ea(accel_cpu *c, const struct op *o);                    /* effective address, cut to the address size */
+bool op_linear(accel_cpu *c, const struct op *o, unsigned size, int acc, uint64_t *lin); /* op_ea + seg_linear */
+/* Device ports: in returns false until the answer is there. */
+bool port_in(accel_cpu *c, const struct op *o, uint16_t port, unsigned size, uint64_t *value);
+void port_out(accel_cpu *c, const struct op *o, uint16_t port, unsigned size, uint64_t value);
+bool port_allowed(accel_cpu *c, uint16_t port, unsigned size); /* IOPL and TSS bitmap; else c->fault = #GP(0) */
+/* Stack: c->r[R_RSP] by stack size. `push_*` family works on a struct so that multi-push instructions commit once. */
+uint64_t stack_mask(const accel_cpu *c); /* 0xffff, 0xffffffff or ~0 */
+
+/* ---- phys.c ---------------------------------------------------------------------------------------------- */
+
+struct slot *phys_slot(accel_machine *m, uint64_t pa);
+struct page *phys_page(accel_machine *m, uint64_t pa, uint8_t **host); /* host: start of the page; NULL: no slot */
+void phys_store(accel_cpu *c, uint64_t pa, const void *buf, unsigned size, uint64_t lin); /* in one page, in a slot: all flags honoured */
+uint64_t walk_read(accel_cpu *c, uint64_t pa, unsigned size);   /* page-walk access, all ones outside slots */
+void walk_write(accel_cpu *c, uint64_t pa, uint64_t v, unsigned size);
+void page_revoke(accel_machine *m, uint64_t pa);                /* no fast writes to this page in any TLB */
+
+/* ---- block.c, decode.c ------------------------------------------------------------------------------------- */
+
+struct block *block_find(accel_cpu *c, uint64_t pa, uint32_t key);
+struct block *block_make(accel_cpu *c, uint64_t lin, uint64_t pa, uint32_t key); /* NULL: c->fault is set (fetch fault) */
+void block_kill_range(accel_machine *m, uint64_t pa, unsigned size);
+void block_flush_all(accel_machine *m);
+void block_kill_bp(accel_machine *m);
+
+struct decoded {
+    struct op op;
+    uint16_t row;
+    uint8_t length;
+    bool ends; /* no further instruction may follow in the block */
+};
+/* Decodes from bytes[0..avail). Returns the length, 0 for #UD, -1 when more bytes are needed, -2 over 15 bytes.
+ * Handlers are chosen for `key`. */
+int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct decoded *out);
+
+/* ---- event.c ------------------------------------------------------------------------------------------------ */
+
+struct event { uint8_t type, vector, has_error; uint32_t error, length; uint64_t cr2; };
+/* Delivers through the IDT/IVT at c->rip, with nested-fault rules; one tick. False: triple fault (exit filled). */
+bool deliver_event(accel_cpu *c, struct event e);
+
+/* ---- op_segment.c -------------------------------------------------------------------------------------------- */
+
+bool load_segment(accel_cpu *c, int seg, uint16_t sel); /* MOV/POP/Lxx to ES SS DS FS GS; false: c->fault set */
+void set_segment_real(accel_cpu *c, int seg, uint16_t sel);
+bool read_descriptor(accel_cpu *c, uint16_t sel, uint64_t *lo, uint64_t *hi, int vec); /* hi: for 16-byte system ones */
+
+/* ---- debug.c -------------------------------------------------------------------------------------------------- */
+
+bool debug_page_has_break(accel_machine *m, uint64_t lin, uint64_t pa);
+const struct breakpoint *debug_break_at(accel_machine *m, uint64_t lin, uint64_t pa);
+bool debug_page_watched(accel_machine *m, uint64_t lin, uint64_t pa);
+void debug_access(accel_cpu *c, uint64_t lin, uint64_t pa, unsigned size, bool write, uint64_t old_v, uint64_t new_v);
+
+#endif
