@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 from xml.sax.saxutils import quoteattr
 
 
@@ -98,6 +99,7 @@ class Description:
     expedited: tuple[str, ...]
     program_counter: str
     osabi: str | None = "none"
+    byte_order: Literal["little", "big"] = "little"
     registers: tuple[Register, ...] = field(init=False, repr=False)
     numbers: Mapping[str, int] = field(init=False, repr=False)
     general: tuple[Register, ...] = field(init=False, repr=False)

@@ -38,8 +38,7 @@ class Ok:
 class Error:
     """``E NN``, or ``E.text`` for a client that offered ``error-message+``.
 
-    `always_text` sends the text to every client, for an error that ends the connection and that nobody
-    takes for data.
+    `always_text` sends the text in any case, where nobody takes it for data.
     """
 
     number: int

@@ -29,7 +29,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Supported:
-    """``qSupported:feature;...`` with the client's features, as sent (``swbreak+``, ``xmlRegisters=i386``)."""
+    """``qSupported:feature;...`` with the client's features as sent: ``swbreak+``, ``xmlRegisters=i386``."""
 
     features: frozenset[bytes]
 
@@ -307,7 +307,7 @@ def hex_bytes(text: bytes) -> bytes:
     """The bytes that pairs of hex digits stand for."""
     try:
         # fromhex() would also take blanks between the pairs.
-        if len(text) % 2 == 0 and text.isalnum() | (not text):
+        if len(text) % 2 == 0 and (not text or text.isalnum()):
             return bytes.fromhex(text.decode("ascii"))
     except ValueError:
         pass
@@ -397,9 +397,9 @@ def _cont_action(text: bytes) -> ContAction:
     action, found, thread_text = text.partition(b":")
     thread = thread_id(thread_text) if found else ALL_THREADS
     kind, rest = action[:1].decode("latin-1"), action[1:]
-    if kind in ("c", "s", "t") and kind and not rest:
+    if kind in ("c", "s", "t") and not rest:
         return ContAction(kind, thread)
-    if kind in ("C", "S") and kind:
+    if kind in ("C", "S"):
         return ContAction(kind, thread, signal=number(rest, below=256))
     if kind == "r":
         start, end = _address_length(rest)

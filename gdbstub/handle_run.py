@@ -1,0 +1,126 @@
+"""Handlers for resuming, breakpoints and leaving; and the replies to what a resume ends with."""
+
+from __future__ import annotations
+
+from gdbstub.context import Close, Context, Outcome, Resume
+from gdbstub.errors import RequestError, UnsupportedError
+from gdbstub.handle_query import send_console, stop_reply
+from gdbstub.replies import Empty, EndReply, Ok, Raw, Reply
+from gdbstub.requests import (
+    ALL_THREADS,
+    ANY_THREAD,
+    Cont,
+    ContAction,
+    ContQuery,
+    DetachRequest,
+    Kill,
+    LegacyResume,
+    Point,
+)
+from gdbstub.target import (
+    Action,
+    BreakpointKind,
+    Continue,
+    Detach,
+    Event,
+    ResumePlan,
+    Stay,
+    Step,
+    StepRange,
+    Stop,
+    ThreadAction,
+    WatchKind,
+)
+
+_BREAKPOINTS = {0: BreakpointKind.SOFTWARE, 1: BreakpointKind.HARDWARE}
+_WATCHPOINTS = {2: WatchKind.WRITE, 3: WatchKind.READ, 4: WatchKind.ACCESS}
+
+
+async def report(context: Context, event: Event) -> Reply:
+    """Queue the sentence that comes with `event`, and give its reply."""
+    if event.text:
+        send_console(context, event.text.rstrip("\n") + "\n")
+    return await stop_reply(context, event) if isinstance(event, Stop) else EndReply(event)
+
+
+async def cont_query(context: Context, request: ContQuery) -> Outcome:
+    """`vCont?`."""
+    ranges = b";r" if context.capabilities.range_stepping is not None else b""
+    return Raw(b"vCont;c;C;s;S" + ranges)
+
+
+def _action(context: Context, action: ContAction) -> Action:
+    match action.kind:
+        case "c" | "C":
+            return Continue(action.signal)
+        case "s" | "S":
+            return Step(action.signal)
+        case "r" if context.capabilities.range_stepping is not None:
+            return StepRange(action.start, action.end)
+        case "t":
+            return Stay()
+        case _:
+            raise UnsupportedError("no range steps here")
+
+
+async def cont(context: Context, request: Cont) -> Outcome:
+    """`vCont`: leftmost matching action first; a thread without one stays."""
+    known = [info.id for info in await context.target.threads()]
+    entries = []
+    for requested in request.actions:
+        thread = context.continue_thread() if requested.thread == ANY_THREAD else requested.thread
+        if thread != ALL_THREADS and thread not in known:
+            await context.thread_info(thread)
+        entries.append(ThreadAction(_action(context, requested), None if thread == ALL_THREADS else thread))
+    plan = ResumePlan(tuple(entries))
+    if all(isinstance(plan.action_for(thread), Stay) for thread in known):
+        raise RequestError("no thread would run")
+    return Resume(plan)
+
+
+async def legacy_resume(context: Context, request: LegacyResume) -> Outcome:
+    """`c`, `s`, `C`, `S`: for the thread of `Hc` alone, or else for the present one while all others run."""
+    target, session = context.target, context.session
+    thread = context.continue_thread()
+    if request.address is not None:
+        register = target.description.by_name(target.description.program_counter)
+        if request.address >> register.bits:
+            raise RequestError("no such address")
+        value = request.address.to_bytes(register.size, target.description.byte_order)
+        await target.write_registers(thread, [(register.name, value)])
+    action = Step(request.signal) if request.step else Continue(request.signal)
+    if session.selected_continue not in (ANY_THREAD, ALL_THREADS):
+        return Resume(ResumePlan((ThreadAction(action, thread),)))
+    if not request.step and not request.signal:
+        return Resume(ResumePlan((ThreadAction(action),)))
+    return Resume(ResumePlan((ThreadAction(action, thread), ThreadAction(Continue()))))
+
+
+async def point(context: Context, request: Point) -> Outcome:
+    """`Z` and `z`. A kind of point that the target lacks, and conditions, get the empty reply."""
+    if request.extra:
+        return Empty()
+    breakpoints, watchpoints = context.capabilities.breakpoints, context.capabilities.watchpoints
+    if request.type in _BREAKPOINTS and breakpoints is not None:
+        change = breakpoints.set_breakpoint if request.insert else breakpoints.clear_breakpoint
+        await change(_BREAKPOINTS[request.type], request.address, request.kind)
+        return Ok()
+    if request.type in _WATCHPOINTS and watchpoints is not None:
+        if request.kind == 0:
+            raise RequestError("a watchpoint of no bytes")
+        watch = watchpoints.set_watchpoint if request.insert else watchpoints.clear_watchpoint
+        await watch(_WATCHPOINTS[request.type], request.address, request.kind)
+        return Ok()
+    return Empty()
+
+
+async def detach(context: Context, request: DetachRequest) -> Outcome:
+    """`D`."""
+    return Close(Ok(), Detach.RESUME)
+
+
+async def kill(context: Context, request: Kill) -> Outcome:
+    """`k` and `vKill`. Nothing answers `k`."""
+    if context.capabilities.killable is not None:
+        await context.capabilities.killable.kill()
+    return Close(Ok() if request.answered else None, Detach.RESUME)

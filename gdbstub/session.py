@@ -1,0 +1,209 @@
+"""One client's session: negotiation, acknowledgement, selected threads, and the order of things. Pure.
+
+The owner moves bytes and calls the target::
+
+    session.receive_data(data)            bytes in
+    while (event := session.next_event()) is not None:
+        ...                               a request, or Interrupted
+    session.send(reply)                   queue a reply
+    stream.send_all(session.take_output())
+
+While the target runs, or a long request works, packets wait (bounded) and only the interrupt byte passes.
+`next_event` raises ProtocolError when the connection has to end.
+
+::
+
+    UNATTACHED --ATTACHED--> IDLE --RESUMED-----> RUNNING --STOPPED--> IDLE
+                             IDLE --JOB_STARTED-> BUSY ----JOB_DONE--> IDLE
+                             RUNNING --ENDED----> ENDED      any --CLOSED--> CLOSED
+
+Source: *Debugging with GDB*, appendix "Remote Protocol", sections "Overview", "Interrupts" and
+"Packet Acknowledgment".
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+
+from gdbstub import framing
+from gdbstub.errors import ProtocolError, RequestError, StubError
+from gdbstub.replies import Features, Reply
+from gdbstub.requests import ANY_THREAD, Request, parse
+from gdbstub.target import Exited, Killed, Stop
+
+PACKET_SIZE = 0x20000
+"""Largest payload in either direction, in bytes as they stand on the wire."""
+NEGOTIATED = frozenset({b"swbreak+", b"hwbreak+", b"error-message+", b"multiprocess+", b"no-resumed+"})
+"""The client's features that are remembered."""
+
+
+class State(enum.Enum):
+    """What the session waits for."""
+
+    UNATTACHED = "unattached"
+    IDLE = "idle"
+    RUNNING = "running"
+    BUSY = "busy"
+    ENDED = "ended"
+    CLOSED = "closed"
+
+
+class Step(enum.Enum):
+    """What happened to a session."""
+
+    ATTACHED = "attached"
+    RESUMED = "resumed"
+    STOPPED = "stopped"
+    ENDED = "ended"
+    JOB_STARTED = "job started"
+    JOB_DONE = "job done"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[tuple[State, Step], State] = {
+    (State.UNATTACHED, Step.ATTACHED): State.IDLE,
+    (State.IDLE, Step.RESUMED): State.RUNNING,
+    (State.IDLE, Step.JOB_STARTED): State.BUSY,
+    (State.BUSY, Step.JOB_DONE): State.IDLE,
+    (State.RUNNING, Step.STOPPED): State.IDLE,
+    (State.RUNNING, Step.ENDED): State.ENDED,
+    **{(state, Step.CLOSED): State.CLOSED for state in State},
+}
+"""Every allowed step; any other is a bug of the owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The client wants what is going on to end (the byte 0x03)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A known packet that does not parse; `text` says why."""
+
+    text: str
+
+
+SessionEvent = Request | Malformed | Interrupted
+
+
+class Session:
+    """The protocol's state for one connection. Everything here is forgotten with the connection."""
+
+    def __init__(self, *, run_length: bool = False, packet_size: int = PACKET_SIZE) -> None:
+        self.state = State.UNATTACHED
+        self.packet_size = packet_size
+        self.features: Features = frozenset()
+        self.last_event: Stop | Exited | Killed | None = None
+        self.selected_general = ANY_THREAD
+        self.selected_continue = ANY_THREAD
+        self.physical = False
+        self.transfers: dict[tuple[str, str], bytes] = {}
+        self.threads_left: list[int] = []
+        self._run_length = run_length
+        self._acknowledge = True
+        self._decoder = framing.Decoder(packet_size, greeting=True)
+        self._held: deque[bytes] = deque()
+        self._held_size = 0
+        self._output = bytearray()
+        self._last_frame = b""
+
+    def advance(self, step: Step) -> None:
+        """Take one step of `TRANSITIONS`. Raises StubError for one that is not there."""
+        after = TRANSITIONS.get((self.state, step))
+        if after is None:
+            raise StubError(f"'{step.value}' cannot happen to a session that is {self.state.value}")
+        self.state = after
+
+    def stopped(self, event: Stop | Exited | Killed) -> None:
+        """The plan ended. Selects the thread that stopped."""
+        self.advance(Step.STOPPED if isinstance(event, Stop) else Step.ENDED)
+        self._note(event)
+
+    def attached(self, stop: Stop) -> None:
+        """The target is attached and stands still."""
+        self.advance(Step.ATTACHED)
+        self._note(stop)
+
+    def _note(self, event: Stop | Exited | Killed) -> None:
+        self.last_event = event
+        self.selected_general = event.thread if isinstance(event, Stop) else ANY_THREAD
+        self.selected_continue = ANY_THREAD
+
+    def negotiate(self, offered: Features) -> None:
+        """Replace the client's features by those it offers now."""
+        self.features = offered & NEGOTIATED
+
+    def stop_acknowledging(self) -> None:
+        """Enter no-ack mode. The reply to the request that asks for it is still acknowledged."""
+        self._acknowledge = False
+        self._decoder.verify = False
+
+    def receive_data(self, data: bytes) -> None:
+        """Add bytes from the client."""
+        self._decoder.receive_data(data)
+
+    def next_event(self) -> SessionEvent | None:
+        """The next thing to do, or None when more bytes are needed. Raises ProtocolError."""
+        if self.state is State.CLOSED:
+            return None
+        if self.state in (State.RUNNING, State.BUSY):
+            return self._next_interrupt()
+        if self._held:
+            payload = self._held.popleft()
+            self._held_size -= len(payload)
+            return self._parse(payload)
+        while (unit := self._decoder.next_unit()) is not None:
+            if (payload_or_none := self._receive(unit)) is not None:
+                return self._parse(payload_or_none)
+        return None
+
+    def _next_interrupt(self) -> Interrupted | None:
+        while (unit := self._decoder.next_unit()) is not None:
+            if isinstance(unit, framing.Interrupt):
+                return Interrupted()
+            if (payload := self._receive(unit)) is not None:
+                self._held.append(payload)
+                self._held_size += len(payload)
+                if self._held_size > self.packet_size or len(self._held) > framing.MAX_GARBAGE:
+                    raise ProtocolError("too many packets while the target runs")
+        return None
+
+    def _receive(self, unit: framing.Unit) -> bytes | None:
+        """Acknowledge `unit`; the payload if it is a packet."""
+        match unit:
+            case framing.Packet(payload):
+                if self._acknowledge:
+                    self._output += b"+"
+                return payload
+            case framing.BadPacket() if self._acknowledge:
+                self._output += b"-"
+            case framing.Nack() if self._acknowledge:
+                self._output += self._last_frame
+            case _:
+                pass
+        return None
+
+    def _parse(self, payload: bytes) -> Request | Malformed:
+        try:
+            return parse(payload)
+        except RequestError as error:
+            return Malformed(str(error))
+
+    def send(self, reply: Reply) -> None:
+        """Queue a reply."""
+        self._last_frame = framing.frame(reply.payload(self.features), run_length=self._run_length)
+        self._output += self._last_frame
+
+    def take_output(self) -> bytes:
+        """What has to be sent now; each byte is given out once."""
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+    @property
+    def output_size(self) -> int:
+        """How many bytes `take_output` would give."""
+        return len(self._output)
