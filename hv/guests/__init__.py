@@ -1,6 +1,7 @@
 """Guest images that come with the package, and how they are built."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -71,7 +72,7 @@ def build_demo(out_dir: Path, *, source_prefix: str | None = None, werror: bool 
         return target
 
     out_dir.mkdir(parents=True, exist_ok=True)
-    partial = out_dir / "demo.elf.part"
+    partial = out_dir / f"demo.elf.{os.getpid()}.part"
     _compile([*command, "-o", str(partial)])
     partial.replace(target)
     stamp.write_text(key)

@@ -8,6 +8,7 @@ Everything lives in one cache directory, `.cache/` beside `tests/` or `$HV_CACHE
     busybox                     the static busybox of the package busybox-static
     initramfs.cpio.gz           boots to a shell on the console; runs `hvtest=` of the command line first
     initramfs-poweroff.cpio.gz  boots, prints the ready line, powers off
+    bootsector.bin              512 bytes of real-mode code, from bootsector.S beside this file
 
 `python -m tests.helpers.assets` fills the cache (it runs `apt-get download` and `dpkg-deb`, as any
 user, and installs nothing). The functions below only look: they raise `MissingAsset` when the cache
@@ -145,6 +146,11 @@ def initramfs_poweroff() -> Path:
     return _present("initramfs-poweroff.cpio.gz")
 
 
+def bootsector() -> Path:
+    """A flat boot sector: prints a line on COM1, then writes 0x2A to isa-debug-exit (status 85)."""
+    return _present("bootsector.bin")
+
+
 def _present(name: str) -> Path:
     path = cache_dir() / name
     if not path.is_file():
@@ -163,6 +169,7 @@ def fill_cache() -> None:
     binary = (cache / "busybox").read_bytes()
     _write_if_changed(cache / "initramfs.cpio.gz", build_initramfs(binary))
     _write_if_changed(cache / "initramfs-poweroff.cpio.gz", build_initramfs(binary, "poweroff"))
+    _build_bootsector(cache / "bootsector.bin")
 
 
 def _fetch_kernel(cache: Path) -> None:
@@ -184,10 +191,22 @@ def _fetch_kernel(cache: Path) -> None:
 def _fetch_busybox(cache: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache) as tree:
         _unpack_package(BUSYBOX_PACKAGE, Path(tree))
-        found = [path for path in (Path(tree, "bin/busybox"), Path(tree, "usr/bin/busybox")) if path.is_file()]
+        found = [
+            path for path in (Path(tree, "bin/busybox"), Path(tree, "usr/bin/busybox")) if path.is_file()
+        ]
         if not found:
             raise FetchError(f"the package {BUSYBOX_PACKAGE} holds no busybox binary")
         _write(cache / "busybox", found[0].read_bytes())
+
+
+def _build_bootsector(target: Path) -> None:
+    source = Path(__file__).parent / "bootsector.S"
+    if target.is_file() and target.stat().st_mtime >= source.stat().st_mtime:
+        return
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    flags = ("-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-Ttext=0x7C00")
+    _run("gcc", *flags, "-Wl,--oformat=binary", "-o", str(partial), str(source))
+    partial.replace(target)
 
 
 def _unpack_package(package: str, tree: Path) -> str:
