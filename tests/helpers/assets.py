@@ -167,6 +167,7 @@ def fill_cache() -> None:
     if not (cache / "busybox").is_file():
         _fetch_busybox(cache)
     binary = (cache / "busybox").read_bytes()
+    (cache / "busybox").chmod(0o755)
     _write_if_changed(cache / "initramfs.cpio.gz", build_initramfs(binary))
     _write_if_changed(cache / "initramfs-poweroff.cpio.gz", build_initramfs(binary, "poweroff"))
     _build_bootsector(cache / "bootsector.bin")

@@ -48,7 +48,7 @@ def test_pvh_note_names_the_32_bit_entry_point(demo_elf: Path) -> None:
         assert named is not None
         entry = named[0]["st_value"]
         assert elf["e_entry"] == entry
-    assert [(note["n_name"], note["n_type"]) for note in notes] == [("Xen", XEN_ELFNOTE_PHYS32_ENTRY)]
+    assert [(note["n_name"], int(note["n_type"])) for note in notes] == [("Xen", XEN_ELFNOTE_PHYS32_ENTRY)]
     assert int.from_bytes(notes[0]["n_descdata"], "little") == entry
 
 
