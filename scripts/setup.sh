@@ -42,31 +42,42 @@ can_be_root() {
     [ "$(id -u)" -eq 0 ] || { command -v sudo && sudo -n true; } >/dev/null 2>&1
 }
 
-# need_packages COMMAND:PACKAGE...: install the packages whose commands are missing.
-need_packages() {
+# install_packages PACKAGE...: by apt-get where that is possible, else say what is missing and end.
+install_packages() {
+    if ! command -v apt-get >/dev/null 2>&1 || ! can_be_root; then
+        die "please install: $* (Debian and Ubuntu: apt-get install $*)"
+    fi
+    say "installing $*"
+    {
+        as_root apt-get update -qq >/dev/null &&
+            as_root env DEBIAN_FRONTEND=noninteractive \
+                apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+    } || die "apt-get could not install: $*"
+}
+
+# need_commands COMMAND:PACKAGE...: install the packages whose commands are missing.
+need_commands() {
     missing=
     for pair in "$@"; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
     done
-    [ -n "$missing" ] || return 0
-    if ! command -v apt-get >/dev/null 2>&1 || ! can_be_root; then
-        die "please install:$missing (Debian and Ubuntu: apt-get install$missing)"
-    fi
-    say "installing$missing"
     # shellcheck disable=SC2086 # one word per package
-    {
-        as_root apt-get update -qq >/dev/null &&
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
-    } || die "apt-get could not install:$missing"
+    [ -z "$missing" ] || install_packages $missing
 }
 
-# Make the virtual environment when there is none.
+# A C compiler that finds the C library's headers; distributions package these apart.
+need_compiler() {
+    need_commands gcc:gcc
+    printf '#include <stdio.h>\n' | gcc -E -x c - >/dev/null 2>&1 || install_packages libc6-dev
+}
+
+# Make the virtual environment when there is none; see to Python's own headers.
 make_venv() {
     [ -x "$PYTHON" ] && return 0
     base=$(find_python) || die "Python 3.11 or newer is needed"
-    if ! "$base" -c 'import ensurepip' 2>/dev/null; then
-        need_packages "no-ensurepip:python3-venv"
-    fi
+    "$base" -c 'import ensurepip' 2>/dev/null || install_packages "$base-venv"
+    "$base" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || install_packages "$base-dev"
     "$base" -m venv "$VENV" || die "making the virtual environment $VENV failed"
 }
 
@@ -77,11 +88,13 @@ installation_key() {
     echo "$ROOT"
 }
 
-# install_package EXTRA: install in editable mode with the extra ("" or "dev").
+# install_package EXTRA: install in editable mode with the extra ("" or "dev", which includes "").
 install_package() {
     stamp=$VENV/hv-installed${1:+-$1}
     key=$(installation_key)
-    [ "$(cat "$stamp" 2>/dev/null)" = "$key" ] && return 0
+    for finished in "$stamp" "$VENV/hv-installed-dev"; do
+        [ "$(cat "$finished" 2>/dev/null)" = "$key" ] && return 0
+    done
     say "installing into $VENV"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check --editable "$ROOT${1:+[$1]}" ||
         die "installing the package failed"
@@ -90,12 +103,12 @@ install_package() {
 
 # Compile what has changed in the core and in the demo guest.
 build_in_place() {
-    (cd "$ROOT" && "$PYTHON" scripts/packaging/build_in_place.py) || die "building failed"
+    (cd "$ROOT" && "$PYTHON" scripts/packaging/build_in_place.py >&2) || die "building failed"
 }
 
 # setup EXTRA: all of it.
 setup() {
-    need_packages gcc:gcc
+    need_compiler
     make_venv
     install_package "$1"
     build_in_place

@@ -1,6 +1,8 @@
 """The demo guest as an image, and its behaviour on a machine that nobody here wrote (QEMU)."""
 
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.helpers.console import Console, qemu_command
 
 XEN_ELFNOTE_PHYS32_ENTRY = 18  # Xen public header elfnote.h
 PROMPT = "demo> "
+TOUR = Path(__file__).resolve().parents[2] / "scripts" / "tour.gdb"
 
 
 def run(console: Console, command: str) -> str:
@@ -176,3 +179,15 @@ def test_boot_sector_counts_prints_and_leaves(bootsector: Path) -> None:
     with Console(qemu_command("-drive", image)) as console:
         console.expect("boot sector counted to 1000\r\n")
         assert console.wait() == (0x2A << 1) | 1
+
+
+def test_every_step_of_the_gdb_tour_holds_on_another_machine(demo_elf: Path) -> None:
+    qemu = ["exec", *qemu_command("-kernel", str(demo_elf), cpus=2), "-serial", "null", "-S", "-gdb", "stdio"]
+    server = shlex.join(qemu).replace("-serial stdio ", "")
+    gdb = ["gdb", "-q", "-nx", "-batch", str(demo_elf), "-ex", f"target remote | {server}", "-x", str(TOUR)]
+    done = subprocess.run(
+        gdb, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The end of the tour." in done.stdout
+    assert re.search(r"#\d+ +<signal handler called>\n#\d+ .* in step_touch ", done.stdout)
