@@ -125,8 +125,10 @@ struct block {
     uint64_t pa;        /* physical address of its first byte */
     struct op *ops;
     uint32_t key;       /* mode key */
+    int32_t cost;       /* what entering charges: n, or COST_DEAD once the block is killed */
     uint16_t n;         /* ticks when run to its end */
     uint16_t bytes;
+    uint16_t op_count;  /* instruction ops (and the check op of a breakpoint block) */
     uint32_t hash_next; /* index + 1 */
     uint32_t page_next; /* index + 1, list of the first page */
     uint32_t page2_next;/* list of the second page (an instruction that crosses) */
@@ -134,6 +136,9 @@ struct block {
     bool dead, in_bp_list;
     uint32_t bp_next;
 };
+
+enum { COST_DEAD = 0x7fffffff };
+extern const struct block block_none; /* target of a link that is not resolved: always over budget */
 
 /* The op slot after a branch op: where it may go directly. */
 struct link {
@@ -194,9 +199,11 @@ struct accel_machine {
 /* Why handlers returned to the run loop. */
 enum leave {
     LEAVE_NONE = 0,
-    LEAVE_CHAIN,  /* block done; c->rip is next; c->link_slot may be filled */
+    LEAVE_CHAIN,  /* block done; c->rip is next; c->link_slot may be filled; nothing but rip has changed */
     LEAVE_BUDGET, /* the next block does not fit the budget; c->rip is its start; nothing charged */
+    LEAVE_TO,     /* block done; c->rip is next; anything may have changed */
     LEAVE_NEXT,   /* instruction `cur` retired, block not finished; c->rip is next */
+    LEAVE_BREAK,  /* a block with a breakpoint at its start: compare */
     LEAVE_FAULT,  /* `cur` raised c->fault; nothing of it happened */
     LEAVE_EXIT,   /* `cur` cannot go on without the owner; c->exit is filled; nothing of it happened */
     LEAVE_REP,    /* `cur` did some iterations and must go on later; rip stays */
@@ -204,9 +211,12 @@ enum leave {
 };
 
 /* c->attention: work to do after the current instruction retired. */
-enum { ATT_IO = 1 /* a queued device write */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB = 8, ATT_LOOP = 16 /* re-evaluate boundary */ };
+enum { ATT_IO = 1 /* queued device writes */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB = 8, ATT_EXIT = 16 /* c->exit is filled, reported next */ };
 
-struct fault { uint8_t vector, has_error, soft; uint32_t error; uint64_t cr2; };
+/* What an instruction raised. vector FAULT_EXIT: not a fault; the owner must act first (c->exit is filled). soft: an
+ * ACCEL_EV_* type when the instruction asked for the event (INT n, INT3, INTO, ICEBP); length: its bytes. */
+struct fault { uint8_t vector, has_error, soft, length; uint32_t error; uint64_t cr2; };
+enum { FAULT_EXIT = 0xff };
 
 enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16, MAX_HITS = 16, BRANCH_RING = 32 };
 
@@ -231,11 +241,13 @@ struct accel_cpu {
     uint8_t attention;
     uint8_t leave;
     uint32_t flags;        /* F_SYS bits of RFLAGS */
-    uint32_t key;          /* current mode key */
+    uint32_t key;          /* current mode key, without K_SINGLE and K_BP */
+    uint32_t run_key;      /* key with K_SINGLE as the run loop wants it */
     uint64_t fetch_gen;
     uint64_t segbase[16];  /* base per segment number for address forms; 0 for flat ones in 64-bit mode */
-    const struct op *cur;
+    const struct op *cur;  /* the op that left; in loop-dispatch builds: the op to run next */
     struct link *link_slot; uint8_t link_which;
+    uint8_t bp_pass;       /* the next breakpoint check op lets go on */
     uint64_t rip;          /* valid outside handlers */
 
     /* scratch of the current instruction */
@@ -301,7 +313,11 @@ void raise_err(accel_cpu *c, const struct op *o, int vec, uint32_t error);
 void leave_fault(accel_cpu *c, const struct op *o);  /* c->fault is set already (by a memory function) */
 void leave_after(accel_cpu *c, const struct op *o);  /* o retired; attention wants the run loop */
 void leave_to(accel_cpu *c, const struct op *o, uint64_t rip); /* o retired and ended its block; rip is next */
+void leave_rep(accel_cpu *c, const struct op *o);    /* o did at least one iteration and is not finished; rip stays. Also the answer
+                                                      * to a fault after the first iteration: re-entry meets it again, first. */
 void leave_exit(accel_cpu *c, const struct op *o, int kind);   /* o did not retire; c->exit payload filled by caller */
+void leave_exit_after(accel_cpu *c, const struct op *o, uint64_t rip, int kind); /* o retired; rip is next; then the exit */
+void leave_chain(accel_cpu *c, struct link *l, int which);     /* slow way to the next block at c->r[R_RIP] */
 void leave_unhandled(accel_cpu *c, const struct op *o);
 uint64_t ticks_now(const accel_cpu *c, const struct op *o); /* ticks before instruction o */
 INLINE uint64_t op_rip(const accel_cpu *c, const struct op *o) { return c->r[R_RIP] + o->off; }

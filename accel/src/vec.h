@@ -1,0 +1,118 @@
+/*
+ * vec.h - how the SSE handlers are written: operand access, the four forms of a handler, and floating point
+ * with the guest's MXCSR.
+ *
+ * Every form macro takes a statement that computes from `s` (the source: a register or 4-16 readable bytes)
+ * into `d` (the destination register, 16 bytes). A legacy SSE instruction leaves the upper half of the YMM
+ * register alone, so nothing beyond 16 bytes is ever written here.
+ */
+#ifndef VEC_H
+#define VEC_H
+
+#include <immintrin.h>
+#include "exec.h"
+
+typedef __m128i vec;
+
+INLINE vec ld16(const void *p) { return _mm_loadu_si128(p); }
+INLINE vec ld8(const void *p) { return _mm_loadl_epi64(p); }
+INLINE u32 ld4u(const void *p) { u32 v; memcpy(&v, p, 4); return v; }
+INLINE u16 ld2u(const void *p) { u16 v; memcpy(&v, p, 2); return v; }
+INLINE u64 ld8u(const void *p) { u64 v; memcpy(&v, p, 8); return v; }
+INLINE vec ld4(const void *p) { return _mm_cvtsi32_si128((int)ld4u(p)); }
+INLINE void st16(void *p, vec v) { _mm_storeu_si128(p, v); }
+INLINE void st8(void *p, vec v) { _mm_storel_epi64(p, v); }
+INLINE void st4u(void *p, u32 v) { memcpy(p, &v, 4); }
+INLINE void st8u(void *p, u64 v) { memcpy(p, &v, 8); }
+
+/* The ModRM memory operand: `align` is a power of two; a misaligned operand is #GP(0) (SDM vol. 1, "Alignment
+ * of Packed and Scalar ... Data"). False: the fault or exit is set up. op_sse_move.c. */
+bool vec_read(accel_cpu *c, const struct op *o, void *buf, unsigned size, unsigned align);
+bool vec_write(accel_cpu *c, const struct op *o, const void *buf, unsigned size, unsigned align);
+
+/* ---- forms ---- */
+
+#define VEC_LOAD_FAST(name, form, ea, width, align, statement) \
+    HANDLER(h_##name##_##form) { \
+        u64 lin = ea(c, o); \
+        const u8 *s = fast_r(c, lin, width); \
+        if (unlikely(s == NULL || (lin & ((align) - 1)))) return h_##name##_m(c, o); \
+        u8 *d = c->v[o->reg]; \
+        statement; \
+        NEXT(c, o); \
+    }
+/* Memory forms only: `s` holds `width` bytes. */
+#define VEC_LOAD_M(name, width, align, statement) \
+    SLOW_HANDLER(h_##name##_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, width, align)) return false; \
+        u8 *d = c->v[o->reg]; \
+        statement; \
+        return true; \
+    }
+#define VEC_LOAD_HOT(name, width, align, statement) \
+    VEC_LOAD_M(name, width, align, statement) \
+    VEC_LOAD_FAST(name, f, ea_f, width, align, statement) \
+    VEC_LOAD_FAST(name, x, ea_x, width, align, statement)
+#define VEC_REG(name, statement) \
+    HANDLER(h_##name##_r) { \
+        u8 *d = c->v[o->reg]; \
+        const u8 *s = c->v[o->rm]; \
+        statement; \
+        NEXT(c, o); \
+    }
+/* All four forms (attribute `hot`). */
+#define VEC_FORMS(name, width, align, statement) VEC_REG(name, statement) VEC_LOAD_HOT(name, width, align, statement)
+/* a OP b, 16 bytes, memory operand aligned. */
+#define VEC_OP(name, value) \
+    VEC_FORMS(name, 16, 16, vec a = ld16(d); vec b = ld16(s); (void)a; st16(d, value))
+
+#define VEC_STORE_FAST(name, form, ea, width, align) \
+    HANDLER(h_##name##_##form) { \
+        u64 lin = ea(c, o); \
+        u8 *p = fast_w(c, lin, width); \
+        if (unlikely(p == NULL || (lin & ((align) - 1)))) return h_##name##_m(c, o); \
+        memcpy(p, c->v[o->reg], width); \
+        NEXT(c, o); \
+    }
+/* Stores the low `width` bytes of the register operand. */
+#define VEC_STORE_HOT(name, width, align) \
+    SLOW_HANDLER(h_##name##_m) { return vec_write(c, o, c->v[o->reg], width, align); } \
+    VEC_STORE_FAST(name, f, ea_f, width, align) \
+    VEC_STORE_FAST(name, x, ea_x, width, align)
+
+/* ---- floating point ----
+ *
+ * The operation is one host instruction with its STMXCSR, in one asm so that nothing can move between them.
+ * Fast path: the host runs with its own control word. When that equals the guest's and the host's sticky flags
+ * afterwards are a subset of the guest's, then no exception that the guest could notice was raised and the
+ * result is the guest's. Stale host flags only cost a detour through the slow path, which clears them.
+ * Slow path: the guest's rounding, DAZ and FTZ are loaded with all exceptions masked and all flags clear,
+ * and put back afterwards.
+ */
+enum { MXCSR_IE = 1, MXCSR_DE = 2, MXCSR_ZE = 4, MXCSR_OE = 8, MXCSR_UE = 0x10, MXCSR_PE = 0x20, MXCSR_FLAGS = 0x3f,
+       MXCSR_DAZ = 0x40, MXCSR_MASKS = 0x1f80, MXCSR_UM = 0x800, MXCSR_RC = 0x6000, MXCSR_FTZ = 0x8000, MXCSR_MASK = 0xffff };
+
+#define FP_SCRATCH(c) (*(u32 *)&(c)->ldval)
+INLINE bool fp_clean(const accel_cpu *c) {
+    return (FP_SCRATCH(c) | (c->mxcsr & MXCSR_FLAGS)) == c->mxcsr;
+}
+
+struct fp_env { u32 host, run, after; };
+INLINE void fp_begin(const accel_cpu *c, struct fp_env *e) {
+    __asm__ volatile("stmxcsr %0" : "=m"(e->host));
+    e->host &= ~(u32)MXCSR_FLAGS;
+    e->run = (c->mxcsr & ~(u32)MXCSR_FLAGS) | MXCSR_MASKS;
+    /* FTZ has no effect while underflow is unmasked (SDM vol. 1, "Flush-To-Zero"). */
+    if (!(c->mxcsr & MXCSR_UM)) e->run &= ~(u32)MXCSR_FTZ;
+}
+/* Accumulates the flags; false: #XM (or #UD) is set up. tiny: a result is denormal (only looked at when
+ * underflow is unmasked, where exact tiny results count). op_sse_float.c. */
+bool fp_end(accel_cpu *c, const struct fp_env *e, bool tiny);
+/* Results that are denormal numbers: lanes of 4 or 8 bytes in the low `bytes`. */
+bool fp_tiny(vec v, unsigned lane, unsigned bytes);
+
+#define FP_ASM_FAST(text) text "\n\tstmxcsr %1"
+#define FP_ASM_SLOW(text) "ldmxcsr %3\n\t" text "\n\tstmxcsr %1\n\tldmxcsr %4"
+
+#endif
