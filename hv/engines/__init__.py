@@ -1,0 +1,1 @@
+"""Execution engines: what runs guest instructions, behind one Protocol (`hv.engines.base`)."""

@@ -1,0 +1,179 @@
+"""Why a virtual CPU left the execution engine: one frozen dataclass per reason.
+
+Names and payloads follow bhyve's exit codes where one exists. Device accesses (ports, memory-mapped
+registers, the MSRs that the machine owns) do not appear here: the engine answers them through
+`hv.engines.base.Access` and goes on. `rip` is what plain re-entry executes next, as an offset from
+the CS base.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+class BptSource(enum.Enum):
+    """Where a breakpoint exit comes from."""
+
+    SET = 0
+    """An address in the engine's breakpoint set."""
+    GUEST = 1
+    """The guest's own INT3, with the `bpt_exit` capability on."""
+
+
+class WriteOrigin(enum.IntEnum):
+    """Who wrote guest memory; numbered as the engine reports it."""
+
+    CPU = 0
+    WALK = 1
+    EVENT = 2
+    DMA = 3
+    DEBUGGER = 4
+    LOADER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The tick count asked for was reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    """Somebody called `kick`; the guest noticed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hlt:
+    """HLT retired: the vCPU is halted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """PAUSE retired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mtrap:
+    """The monitor trap or the step range ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bpt:
+    """A breakpoint, before the instruction at `rip`. `length` is that of a guest's INT3 (1, or 2 for CD 03)."""
+
+    rip: int
+    source: BptSource
+    id: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class IrqWindow:
+    """A maskable interrupt could be taken now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NmiWindow:
+    """A non-maskable interrupt could be taken now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionExit:
+    """An intercepted exception, before delivery. `value` is CR2 of a page fault or the DR6 bits of a #DB."""
+
+    rip: int
+    vector: int
+    error: int | None
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tpr:
+    """CR8 fell below the threshold in the control block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cr8:
+    """CR8 was written; `value` is the new task priority class."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchHit:
+    """One watched access: watchpoint `id`, the bytes touched and what they held."""
+
+    id: int
+    address: int
+    size: int
+    write: bool
+    origin: WriteOrigin
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The last tick touched watched memory."""
+
+    hits: tuple[WatchHit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One exception of a triple fault's chain, as it was raised."""
+
+    vector: int
+    error: int | None
+    cr2: int
+    rip: int
+
+
+@dataclass(frozen=True, slots=True)
+class TripleFault:
+    """The vCPU shut down; `chain` holds the faults that led to it, the newest last."""
+
+    rip: int
+    chain: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unhandled:
+    """An instruction that the engine cannot carry out here (a wide access to a device, say)."""
+
+    rip: int
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unimplemented:
+    """An instruction that the CPU model has and the engine lacks."""
+
+    rip: int
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The vCPU is halted, shut down or waits for a startup IPI, and nothing wakes it."""
+
+
+Exit: TypeAlias = (
+    Deadline
+    | Kick
+    | Hlt
+    | Pause
+    | Mtrap
+    | Bpt
+    | IrqWindow
+    | NmiWindow
+    | ExceptionExit
+    | Tpr
+    | Cr8
+    | Watch
+    | TripleFault
+    | Unhandled
+    | Unimplemented
+    | Wait
+)
