@@ -89,7 +89,10 @@ def _unknown(request: LoadRequest, *, is_elf_file: bool) -> ImageError:
 
 def _cmdline_bytes(text: str) -> bytes:
     """The command line as the bytes that the user typed."""
-    encoded = text.encode("utf-8", "surrogateescape")
+    try:
+        encoded = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ConfigError("the command line cannot be encoded as UTF-8", "--append") from None
     if b"\0" in encoded:
         raise ConfigError("a command line cannot contain a zero byte", "--append")
     if len(encoded) >= MAX_CMDLINE:
