@@ -76,7 +76,16 @@ class Union:
     fields: tuple[tuple[str, str], ...]
 
 
-TypeDefinition = Flags | Vector | Union
+@dataclass(frozen=True, slots=True)
+class Enumeration:
+    """A register type with named values, `size` in bytes."""
+
+    id: str
+    size: int
+    values: tuple[tuple[str, int], ...]
+
+
+TypeDefinition = Flags | Vector | Union | Enumeration
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,11 @@ def _type_lines(definition: TypeDefinition) -> Iterator[str]:
             for name, kind in fields:
                 yield f"<field{_attributes([('name', name), ('type', kind)])}/>"
             yield "</union>"
+        case Enumeration(id, size, values):
+            yield f"<enum{_attributes([('id', id), ('size', size)])}>"
+            for name, value in values:
+                yield f"<evalue{_attributes([('name', name), ('value', value)])}/>"
+            yield "</enum>"
         case Flags(id, size, bit_fields):
             yield f"<flags{_attributes([('id', id), ('size', size)])}>"
             for bits in bit_fields:

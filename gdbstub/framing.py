@@ -171,7 +171,7 @@ class Decoder:
         self._searched = 0
         self._garbage = 0
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes | bytearray) -> None:
         """Add bytes. The caller takes all units out before it adds more than `max_raw` bytes again."""
         if self._start:
             del self._buffer[: self._start]

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape as escape_xml
 from xml.sax.saxutils import quoteattr
 
 from gdbstub.context import Capabilities, Context, Job, Outcome
-from gdbstub.errors import RequestError
+from gdbstub.errors import RequestError, TargetError
 from gdbstub.handle_state import fit
 from gdbstub.replies import Console, Empty, EndReply, Error, Hex, Ok, Raw, Reply, StopReply
 from gdbstub.requests import (
@@ -36,6 +36,8 @@ from gdbstub.requests import (
 )
 from gdbstub.target import StepPolicy, Stop, ThreadInfo
 
+MAX_CONSOLE = 1 << 22
+"""Bytes of output that may wait while a command runs."""
 _ALL_POLICIES = StepPolicy.ENABLE | StepPolicy.NOIRQ | StepPolicy.NOTIMER
 
 
@@ -196,15 +198,27 @@ async def monitor(context: Context, request: MonitorCommand) -> Outcome:
         return Empty()
 
     async def run() -> Reply:
-        thread = context.general_thread()
-        await capability.monitor(thread, request.command, functools.partial(send_console, context))
+        try:
+            await capability.monitor(
+                context.general_thread(), request.command, functools.partial(send_console, context)
+            )
+        except TargetError as error:
+            # An old gdb shows no text of an error here, but it shows console text.
+            if b"error-message+" not in context.session.features:
+                send_console(context, f"{error}\n")
+            return Error(error.number, str(error))
         return Ok()
 
     return Job(run)
 
 
 def send_console(context: Context, text: str) -> None:
-    """Queue `text` as console packets, each small enough."""
+    """Queue `text` as console packets, each small enough.
+
+    Raises TargetError when more than `MAX_CONSOLE` bytes wait to be sent.
+    """
+    if context.session.output_size > MAX_CONSOLE:
+        raise TargetError("too much output")
     data = text.encode("utf-8", "replace")
     size = context.session.packet_size // 2 - 1
     for start in range(0, len(data), size):

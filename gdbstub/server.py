@@ -7,18 +7,31 @@ wait to be sent.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import trio
 
+from gdbstub.addresses import (
+    BACKLOG,
+    Address,
+    StdioAddress,
+    TcpAddress,
+    UnixAddress,
+    bind_unix,
+    is_local,
+    socket_name,
+)
 from gdbstub.context import Capabilities, Close, Context, Job, Outcome, Resume
 from gdbstub.errors import ProtocolError, StubError, TargetError
 from gdbstub.handle_run import report
 from gdbstub.handlers import dispatch
-from gdbstub.listen import Address, StdioAddress, listen, peer_allowed, peer_name, stdio_stream
-from gdbstub.replies import Error
+from gdbstub.replies import Error, Reply
 from gdbstub.requests import Request
 from gdbstub.session import Interrupted, Malformed, Session, State, Step
 from gdbstub.target import Client, Detach, Event, Target
@@ -64,11 +77,11 @@ class Connection:
         """Run one task of the connection; whatever it ends with concerns this connection only."""
         try:
             await body()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._end("connection broken")
         except ProtocolError as error:
             self._end(str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001  (a bug in one session ends that session, not the others)
             self._log.exception("%s: internal error, session ended", self._client.name)
             self._end("internal error")
 
@@ -159,7 +172,7 @@ class Connection:
             self._pump_lock.release()
 
     async def _run_job(self, job: Job, scope: trio.CancelScope | None) -> None:
-        reply = Error(_EINTR, "interrupted")
+        reply: Reply = Error(_EINTR, "interrupted")
         with scope or trio.CancelScope():
             try:
                 reply = await job.run()
@@ -190,11 +203,70 @@ class Connection:
             await self._target.detach(how)
 
 
+@contextlib.asynccontextmanager
+async def _listen(addresses: Sequence[Address]) -> AsyncIterator[tuple[list[trio.SocketListener], list[str]]]:
+    """Bind all addresses; gives the listeners and the names of what is bound. Raises OSError."""
+    async with contextlib.AsyncExitStack() as stack:
+        listeners: list[trio.SocketListener] = []
+        names: list[str] = []
+        for address in addresses:
+            bound: list[trio.SocketListener] = []
+            match address:
+                case TcpAddress(port, host):
+                    bound = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+                    names += [socket_name(one.socket.getsockname()) for one in bound]
+                case UnixAddress(path):
+                    bound = [trio.SocketListener(trio.socket.from_stdlib_socket(bind_unix(path)))]
+                    stack.callback(_unlink, path)
+                    names.append(str(address))
+                case StdioAddress():
+                    names.append(str(address))
+            for listener in bound:
+                stack.push_async_callback(listener.aclose)
+            listeners += bound
+        yield listeners, names
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _peer_name(stream: trio.SocketStream) -> str:
+    """Who is at the other end, for messages."""
+    try:
+        return socket_name(stream.socket.getpeername())
+    except OSError:
+        return "unknown"
+
+
+def _peer_allowed(stream: trio.SocketStream) -> bool:
+    """A Unix socket serves its own user (and root) only."""
+    if stream.socket.family != socket.AF_UNIX:
+        return True
+    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return uid in (0, os.getuid())
+
+
+def _stdio_stream() -> trio.abc.Stream:
+    """Standard input and output as one stream, on descriptors of its own."""
+    return trio.StapledStream(trio.lowlevel.FdStream(os.dup(1)), trio.lowlevel.FdStream(os.dup(0)))
+
+
 async def serve_stream(
     open_target: OpenTarget, stream: trio.abc.Stream, client: Client, *, run_length: bool = False
 ) -> None:
     """Serve one connection that exists already, until it ends."""
-    await Connection(open_target(client), stream, client, Session(run_length=run_length)).run()
+    log = logging.getLogger("gdbstub.server")
+    log.info("%s: connected", client.name)
+    try:
+        connection = Connection(open_target(client), stream, client, Session(run_length=run_length))
+    except Exception:
+        log.exception("%s: no target for this connection", client.name)
+        await trio.aclose_forcefully(stream)
+        return
+    await connection.run()
 
 
 async def serve(
@@ -213,23 +285,25 @@ async def serve(
     log = logging.getLogger("gdbstub.server")
 
     async def accept(stream: trio.SocketStream) -> None:
-        client = Client(peer_name(stream), next(numbers))
-        if not peer_allowed(stream):
+        client = Client(_peer_name(stream), next(numbers))
+        if not _peer_allowed(stream):
             log.warning("%s: refused: another user", client.name)
         elif limit.available_tokens < 1:
             log.warning("%s: refused: %d connections already", client.name, MAX_CONNECTIONS)
         else:
             async with limit:
-                log.info("%s: connected", client.name)
                 await serve_stream(open_target, stream, client)
         await trio.aclose_forcefully(stream)
 
-    async with trio.open_nursery() as nursery, listen(addresses) as (listeners, names):
+    async with trio.open_nursery() as nursery, _listen(addresses) as (listeners, names):
         for listener in listeners:
             nursery.start_soon(trio.serve_listeners, accept, [listener])
+        for name in names:
+            if not is_local(name):
+                log.warning("%s: anybody who reaches this address controls the target", name)
         task_status.started(names)
         if any(isinstance(address, StdioAddress) for address in addresses):
-            await serve_stream(open_target, stdio_stream(), Client("stdio", next(numbers)))
+            await serve_stream(open_target, _stdio_stream(), Client("stdio", next(numbers)))
             nursery.cancel_scope.cancel()
         elif listeners:
             await trio.sleep_forever()

@@ -141,7 +141,7 @@ class Session:
         self._acknowledge = False
         self._decoder.verify = False
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes | bytearray) -> None:
         """Add bytes from the client."""
         self._decoder.receive_data(data)
 

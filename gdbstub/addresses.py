@@ -1,4 +1,4 @@
-"""Addresses of the server: how they are written, bound and named."""
+"""Addresses of the server: how they are written and named, and Unix sockets bound. No trio."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import os
 import re
 import socket
 import stat
-import struct
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-
-import trio
 
 from gdbstub.errors import StubError
 
-_BACKLOG = 16
+BACKLOG = 16
+"""Connections that may wait to be accepted."""
 _TCP = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^:\[\]]*):)?(?P<port>[0-9]{1,5})")
 
 
@@ -68,7 +65,8 @@ def parse_address(text: str) -> Address:
     return TcpAddress(int(match["port"]), host) if host else TcpAddress(int(match["port"]))
 
 
-def _bind_unix(path: str) -> socket.socket:
+def bind_unix(path: str) -> socket.socket:
+    """A listening socket at `path`, mode 0600. Replaces a socket that nobody listens on. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
             os.unlink(path)
@@ -77,7 +75,7 @@ def _bind_unix(path: str) -> socket.socket:
         listener.bind(path)
         # Nobody can connect before listen().
         os.chmod(path, 0o600)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
@@ -90,36 +88,8 @@ def _answers(path: str) -> bool:
         return probe.connect_ex(path) == 0
 
 
-@contextlib.asynccontextmanager
-async def listen(addresses: Sequence[Address]) -> AsyncIterator[tuple[list[trio.SocketListener], list[str]]]:
-    """Bind all addresses; gives the listeners and the names of what is bound. Raises OSError."""
-    async with contextlib.AsyncExitStack() as stack:
-        listeners: list[trio.SocketListener] = []
-        names: list[str] = []
-        for address in addresses:
-            bound: list[trio.SocketListener] = []
-            match address:
-                case TcpAddress(port, host):
-                    bound = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
-                    names += [_socket_name(one.socket.getsockname()) for one in bound]
-                case UnixAddress(path):
-                    bound = [trio.SocketListener(trio.socket.from_stdlib_socket(_bind_unix(path)))]
-                    stack.callback(_unlink, path)
-                    names.append(str(address))
-                case StdioAddress():
-                    names.append(str(address))
-            for listener in bound:
-                stack.push_async_callback(listener.aclose)
-            listeners += bound
-        yield listeners, names
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
-def _socket_name(name: object) -> str:
+def socket_name(name: object) -> str:
+    """The text for what `getsockname` or `getpeername` gives."""
     match name:
         case (str(host), int(port), *_):
             return str(TcpAddress(port, host))
@@ -127,23 +97,6 @@ def _socket_name(name: object) -> str:
             return "unix"
 
 
-def peer_name(stream: trio.SocketStream) -> str:
-    """Who is at the other end, for messages."""
-    try:
-        return _socket_name(stream.socket.getpeername())
-    except OSError:
-        return "unknown"
-
-
-def peer_allowed(stream: trio.SocketStream) -> bool:
-    """A Unix socket serves its own user (and root) only."""
-    if stream.socket.family != socket.AF_UNIX:
-        return True
-    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return uid in (0, os.getuid())
-
-
-def stdio_stream() -> trio.abc.Stream:
-    """Standard input and output as one stream, on descriptors of its own."""
-    return trio.StapledStream(trio.lowlevel.FdStream(os.dup(1)), trio.lowlevel.FdStream(os.dup(0)))
+def is_local(name: str) -> bool:
+    """Whether a name that `listen` gave is out of other machines' reach."""
+    return name.startswith(("127.", "[::1]", "unix:", "stdio"))
