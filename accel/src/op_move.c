@@ -1,7 +1,8 @@
 /*
  * op_move.c - MOV MOVZX MOVSX MOVSXD LEA XCHG BSWAP MOVBE CMOVcc SETcc XLAT, accumulator extensions, LAHF SAHF,
  * single-flag instructions, NOP, CMPXCHG8B CMPXCHG16B.
- * Forms: EG = r/m,r  GE = r,r/m  EI = r/m,imm  AO = accumulator,moffs  OA = moffs,accumulator.
+ * Forms: EG = r/m,r  GE = r,r/m  EI = r/m,imm  ZI = opcode register,imm
+ *        AO = accumulator,moffs  OA = moffs,accumulator.
  */
 #include "exec.h"
 
@@ -31,6 +32,11 @@ STORES(8)
 STORES(16)
 STORES(32)
 STORES(64)
+
+HANDLER(h_mov_ZI_8) { put_8(c, o->rm, (u8)o->imm); NEXT(c, o); }
+HANDLER(h_mov_ZI_16) { put_16(c, o->rm, (u16)o->imm); NEXT(c, o); }
+HANDLER(h_mov_ZI_32) { put_32(c, o->rm, (u32)o->imm); NEXT(c, o); }
+HANDLER(h_mov_ZI_64) { put_64(c, o->rm, o->imm); NEXT(c, o); }
 
 /* ---- loads: M bits are read into b, N is the operand size in the name ---- */
 
@@ -156,7 +162,7 @@ EXCHANGE(64)
 
 /* 90+r. With RAX itself it is NOP, which leaves the upper half of RAX alone (SDM vol. 2, NOP). */
 #define EXCHANGE_ACC(N) \
-    HANDLER(h_xchg_A_##N##_r) { \
+    HANDLER(h_xchg_A_##N) { \
         if (o->rm != R_RAX) { \
             U_##N a = get_##N(c, R_RAX), b = get_##N(c, o->rm); \
             put_##N(c, R_RAX, b); \
@@ -169,9 +175,9 @@ EXCHANGE_ACC(32)
 EXCHANGE_ACC(64)
 
 /* BSWAP of a 16-bit register is undefined; Intel and AMD processors clear it. */
-HANDLER(h_bswap_16_r) { put_16(c, o->rm, 0); NEXT(c, o); }
-HANDLER(h_bswap_32_r) { put_32(c, o->rm, __builtin_bswap32(get_32(c, o->rm))); NEXT(c, o); }
-HANDLER(h_bswap_64_r) { put_64(c, o->rm, __builtin_bswap64(get_64(c, o->rm))); NEXT(c, o); }
+HANDLER(h_bswap_16) { put_16(c, o->rm, 0); NEXT(c, o); }
+HANDLER(h_bswap_32) { put_32(c, o->rm, __builtin_bswap32(get_32(c, o->rm))); NEXT(c, o); }
+HANDLER(h_bswap_64) { put_64(c, o->rm, __builtin_bswap64(get_64(c, o->rm))); NEXT(c, o); }
 
 #define MOVBE(N) \
     SLOW_HANDLER(h_movbe_GE_##N##_m) { \
