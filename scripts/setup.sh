@@ -103,7 +103,7 @@ install_package() {
 
 # Compile what has changed in the core and in the demo guest.
 build_in_place() {
-    (cd "$ROOT" && "$PYTHON" scripts/packaging/build_in_place.py >&2) || die "building failed"
+    (cd "$ROOT" && "$PYTHON" scripts/packaging/parts.py >&2) || die "building failed"
 }
 
 # setup EXTRA: all of it.

@@ -73,7 +73,7 @@ def build_demo(out_dir: Path, *, source_prefix: str | None = None, werror: bool 
 
     out_dir.mkdir(parents=True, exist_ok=True)
     partial = out_dir / f"demo.elf.{os.getpid()}.part"
-    _compile([*command, "-o", str(partial)])
+    _compile([*command, "-o", str(partial.resolve())], source_dir)
     partial.replace(target)
     stamp.write_text(key)
     return target
@@ -86,11 +86,11 @@ def _digest(command: list[str], inputs: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _compile(command: list[str]) -> None:
+def _compile(command: list[str], cwd: Path) -> None:
     compiler = shutil.which(command[0])
     if compiler is None:
         raise GuestBuildError(f"{command[0]} is not installed; it is needed to build the demo guest")
-    done = subprocess.run([compiler, *command[1:]], capture_output=True, text=True, check=False)
+    done = subprocess.run([compiler, *command[1:]], cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         reason = next((line for line in lines if "error" in line), "no message")

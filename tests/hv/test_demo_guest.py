@@ -91,6 +91,7 @@ def test_symbols_worth_a_breakpoint_or_a_watchpoint_have_debug_information(demo_
 def test_loaded_bytes_do_not_depend_on_where_it_was_built(demo_elf: Path, tmp_path: Path) -> None:
     elsewhere = build_demo(tmp_path, source_prefix=".", werror=True)
     assert loadable_bytes(elsewhere) == loadable_bytes(demo_elf)
+    assert str(demo_source_dir().parent).encode() not in elsewhere.read_bytes()
 
 
 def test_second_build_of_the_same_sources_compiles_nothing(tmp_path: Path) -> None:
