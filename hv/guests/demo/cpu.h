@@ -33,13 +33,6 @@ static inline uint8_t inb(uint16_t port)
     return value;
 }
 
-static inline uint16_t inw(uint16_t port)
-{
-    uint16_t value;
-    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
 static inline uint64_t rdmsr(uint32_t msr)
 {
     uint32_t low, high;
@@ -57,13 +50,6 @@ static inline uint64_t read_cr2(void)
     uint64_t value;
     __asm__ volatile("movq %%cr2, %0" : "=r"(value));
     return value;
-}
-
-static inline uint64_t read_tsc(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (uint64_t)high << 32 | low;
 }
 
 static inline void invlpg(uint64_t address)
