@@ -4,7 +4,7 @@
  * Forms: EG = r/m,r  GE = r,r/m  EI = r/m,imm  ZI = opcode register,imm
  *        AO = accumulator,moffs  OA = moffs,accumulator.
  */
-#include "exec.h"
+#include "integer.h"
 
 /* ---- stores ---- */
 
@@ -87,10 +87,6 @@ LOAD(movsxd, 32, 32, put_32(c, o->reg, b))
 LOAD(movsxd, 64, 32, put_64(c, o->reg, (u64)(s64)(s32)b))
 
 /* ---- absolute addresses ---- */
-
-INLINE u64 cut_address(const struct op *o, u64 ea) {
-    return OP_ASZ(o) == SZ64 ? ea : OP_ASZ(o) == SZ32 ? (u32)ea : (u16)ea;
-}
 
 #define ABSOLUTE(N) \
     SLOW_HANDLER(h_mov_AO_##N) { \
