@@ -29,6 +29,8 @@ INLINE void st8u(void *p, u64 v) { memcpy(p, &v, 8); }
  * of Packed and Scalar ... Data"). False: the fault or exit is set up. op_sse_move.c. */
 bool vec_read(accel_cpu *c, const struct op *o, void *buf, unsigned size, unsigned align);
 bool vec_write(accel_cpu *c, const struct op *o, const void *buf, unsigned size, unsigned align);
+/* MASKMOVQ, MASKMOVDQU: the bytes of data whose mask byte is negative, to DS:rDI. */
+bool vec_masked_store(accel_cpu *c, const struct op *o, const u8 *data, const u8 *mask, unsigned size);
 
 /* ---- forms ---- */
 
