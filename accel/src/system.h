@@ -28,6 +28,11 @@ void merge_rflags(accel_cpu *c, u32 value, u32 mask);
 /* cpuid.c: bits that XCR0 may have under this model (x87 and SSE always). */
 u64 xcr0_supported(const accel_cpu *c);
 
+/* ---- op_system.c ---------------------------------------------------------------------------------------- */
+
+void write_dr(accel_cpu *c, unsigned n, u64 v); /* n: 0-3, 6, 7; forces the fixed bits */
+bool write_xcr0(accel_cpu *c, u64 v);           /* false: a combination that XSETBV refuses */
+
 /* ---- descriptors (op_segment.c) ------------------------------------------------------------------------ */
 
 /* An 8-byte descriptor as read from a table; lin: where it lies (for the accessed and busy bits). */
