@@ -292,6 +292,8 @@ struct accel_cpu {
     accel_hit hits[MAX_HITS]; uint8_t hit_count;
     accel_fault chain[3]; uint8_t chain_count;
     uint8_t origin;        /* enum accel_origin of writes under way */
+    uint8_t mtrap_due;     /* a tick has passed under the monitor trap and is not reported yet */
+    uint8_t skip_now;      /* pass over debugger breakpoints at this boundary */
     accel_stats stats;
 
     /* TLB */
@@ -318,6 +320,7 @@ void leave_rep(accel_cpu *c, const struct op *o);    /* o did at least one itera
 void leave_exit(accel_cpu *c, const struct op *o, int kind);   /* o did not retire; c->exit payload filled by caller */
 void leave_exit_after(accel_cpu *c, const struct op *o, uint64_t rip, int kind); /* o retired; rip is next; then the exit */
 void leave_chain(accel_cpu *c, struct link *l, int which);     /* slow way to the next block at c->r[R_RIP] */
+void leave_over(accel_cpu *c, const struct block *b, struct link *l, int which); /* b (already charged) is dead or too long */
 void leave_unhandled(accel_cpu *c, const struct op *o);
 uint64_t ticks_now(const accel_cpu *c, const struct op *o); /* ticks before instruction o */
 INLINE uint64_t op_rip(const accel_cpu *c, const struct op *o) { return c->r[R_RIP] + o->off; }
@@ -399,8 +402,10 @@ struct decoded {
     struct op op;
     uint16_t row;
     uint8_t length;
-    bool ends; /* no further instruction may follow in the block */
+    bool ends;     /* no further instruction may follow in the block */
+    bool relative; /* op.imm is a displacement from the next instruction */
 };
+op_fn *decode_slow_form(const struct decoded *d);
 /* Decodes from bytes[0..avail). Returns the length, 0 for #UD, -1 when more bytes are needed, -2 over 15 bytes.
  * Handlers are chosen for `key`. */
 int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct decoded *out);
@@ -419,9 +424,13 @@ bool read_descriptor(accel_cpu *c, uint16_t sel, uint64_t *lo, uint64_t *hi, int
 
 /* ---- debug.c -------------------------------------------------------------------------------------------------- */
 
-bool debug_page_has_break(accel_machine *m, uint64_t lin, uint64_t pa);
-const struct breakpoint *debug_break_at(accel_machine *m, uint64_t lin, uint64_t pa);
-bool debug_page_watched(accel_machine *m, uint64_t lin, uint64_t pa);
+bool debug_page_has_break(const accel_cpu *c, uint64_t lin, uint64_t pa); /* any on this page, DR0-3 included */
+bool debug_cut_at(const accel_cpu *c, uint64_t lin, uint64_t pa);         /* a block of this page must start here */
+const struct breakpoint *debug_break_at(const accel_machine *m, uint64_t lin, uint64_t pa);
+uint32_t debug_dr_execute(const accel_cpu *c, uint64_t lin);              /* DR6 bits of matching instruction breakpoints */
+void debug_dr_changed(accel_cpu *c);                                      /* after a write to DR0-3 or DR7 */
+uint32_t debug_dr_io(const accel_cpu *c, uint16_t port, unsigned size);   /* DR6 bits of matching I/O breakpoints (CR4.DE) */
+bool debug_page_watched(const accel_cpu *c, uint64_t lin, uint64_t pa);
 void debug_access(accel_cpu *c, uint64_t lin, uint64_t pa, unsigned size, bool write, uint64_t old_v, uint64_t new_v);
 
 #endif

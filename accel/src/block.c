@@ -1,0 +1,285 @@
+/*
+ * block.c - the cache of decoded blocks, keyed by physical address and mode, and its invalidation.
+ *
+ * A block lies in one page, except that an instruction which crosses a page is a block of its own: so a running block
+ * never needs a second fetch translation. Killing a block makes entering it unaffordable (COST_DEAD), which every link
+ * notices in the budget check it does anyway, and turns its ops into h_stale, which a running copy meets next.
+ */
+#include "exec.h"
+
+const struct block block_none = {.cost = COST_DEAD, .pa2 = ~0ull};
+op_fn h_stale, h_break_check, h_fall_through, h_undefined;
+
+static u32 hash_of(const accel_machine *m, u64 pa, u32 key) {
+    u64 h = (pa ^ (u64)key << 44 ^ key) * 0x9e3779b97f4a7c15ull;
+    return (u32)(h >> 40) & m->hash_mask;
+}
+
+struct block *block_find(accel_cpu *c, u64 pa, u32 key) {
+    accel_machine *m = c->m;
+    for (u32 i = m->hash[hash_of(m, pa, key)]; i; i = m->blocks[i - 1].hash_next)
+        if (m->blocks[i - 1].pa == pa && m->blocks[i - 1].key == key) return &m->blocks[i - 1];
+    return NULL;
+}
+
+void block_flush_all(accel_machine *m) {
+    memset(m->hash, 0, (m->hash_mask + 1) * sizeof *m->hash);
+    for (u32 i = 0; i < m->block_count; i++) {
+        uint8_t *host;
+        for (int k = 0; k < 2; k++) {
+            u64 pa = k ? m->blocks[i].pa2 : m->blocks[i].pa;
+            struct page *p = pa == ~0ull ? NULL : phys_page(m, pa, &host);
+            if (p) p->lines = 0, p->blocks = 0, p->flags &= ~PG_CODE;
+        }
+    }
+    m->block_count = m->op_count = m->bp_blocks = 0;
+    for (u32 i = 0; i < m->cpu_count; i++) {
+        m->cpus[i]->link_slot = NULL;
+        fetch_flush(m->cpus[i]);
+        memset(m->cpus[i]->jump, 0, sizeof m->cpus[i]->jump);
+        m->cpus[i]->stats.flushes++;
+    }
+}
+
+/* ---- killing ------------------------------------------------------------------------------------------- */
+
+static u64 lines_of(unsigned first, unsigned size) {
+    unsigned a = first >> 6, b = (first + size - 1) >> 6;
+    return (b >= 63 ? ~0ull : BIT(b + 1) - 1) & ~(BIT(a) - 1);
+}
+
+/* The part of block b in the page at `page`: offset and size there. */
+static void part_in_page(const struct block *b, u64 page, unsigned *off, unsigned *size) {
+    unsigned start = b->pa & 0xfff, in_first = 4096 - start;
+    if ((b->pa & PAGE_MASK) == page) {
+        *off = start;
+        *size = b->bytes < in_first ? b->bytes : in_first;
+    } else {
+        *off = 0;
+        *size = b->bytes - in_first;
+    }
+}
+
+static void unlist(accel_machine *m, u64 pa, u32 number) {
+    uint8_t *host;
+    struct page *p = phys_page(m, pa, &host);
+    if (!p) return;
+    u32 *at = &p->blocks;
+    while (*at && *at != number) {
+        struct block *b = &m->blocks[*at - 1];
+        at = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? &b->page_next : &b->page2_next;
+    }
+    struct block *b = &m->blocks[number - 1];
+    if (*at) *at = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? b->page_next : b->page2_next;
+}
+
+static void relist_lines(accel_machine *m, u64 pa) {
+    uint8_t *host;
+    struct page *p = phys_page(m, pa, &host);
+    if (!p) return;
+    p->lines = 0;
+    for (u32 i = p->blocks; i;) {
+        struct block *b = &m->blocks[i - 1];
+        unsigned off, size;
+        part_in_page(b, pa & PAGE_MASK, &off, &size);
+        p->lines |= lines_of(off, size);
+        i = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? b->page_next : b->page2_next;
+    }
+    if (!p->blocks) p->flags &= ~PG_CODE;
+}
+
+static void kill_block(accel_machine *m, struct block *b) {
+    u32 number = (u32)(b - m->blocks) + 1;
+    u32 *at = &m->hash[hash_of(m, b->pa, b->key)];
+    while (*at && *at != number) at = &m->blocks[*at - 1].hash_next;
+    if (*at) *at = b->hash_next;
+    unlist(m, b->pa, number);
+    if (b->pa2 != ~0ull) unlist(m, b->pa2, number);
+    relist_lines(m, b->pa);
+    if (b->pa2 != ~0ull) relist_lines(m, b->pa2);
+    b->cost = COST_DEAD;
+    b->dead = true;
+    for (unsigned i = 0; i < b->op_count; i++) b->ops[i].fn = h_stale;
+    for (u32 i = 0; i < m->cpu_count; i++) {
+        m->cpus[i]->stats.smc_kills++;
+        if (m->cpus[i]->block == b) m->cpus[i]->attention |= ATT_SMC;
+    }
+}
+
+void block_kill_range(accel_machine *m, u64 pa, unsigned size) {
+    uint8_t *host;
+    struct page *p = phys_page(m, pa, &host);
+    if (!p || !(p->lines & lines_of(pa & 0xfff, size))) return;
+    unsigned first = pa & 0xfff;
+    for (u32 i = p->blocks, next; i; i = next) {
+        struct block *b = &m->blocks[i - 1];
+        next = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? b->page_next : b->page2_next;
+        unsigned off, n;
+        part_in_page(b, pa & PAGE_MASK, &off, &n);
+        if (first < off + n && off < first + size) kill_block(m, b);
+    }
+}
+
+void block_kill_bp(accel_machine *m) {
+    for (u32 i = m->bp_blocks, next; i; i = next) {
+        struct block *b = &m->blocks[i - 1];
+        next = b->bp_next;
+        if (!b->dead) kill_block(m, b);
+    }
+    m->bp_blocks = 0;
+    for (u32 i = 0; i < m->cpu_count; i++) fetch_flush(m->cpus[i]);
+}
+
+/* ---- making ---------------------------------------------------------------------------------------------- */
+
+static void mark_code(accel_machine *m, u64 pa, unsigned size) {
+    uint8_t *host;
+    struct page *p = phys_page(m, pa, &host);
+    if (!(p->flags & PG_CODE)) {
+        p->flags |= PG_CODE;
+        page_revoke(m, pa);
+    }
+    p->lines |= lines_of(pa & 0xfff, size);
+}
+
+/* Instruction bytes at lin/pa. Reads the next page only when `cross` asks for it. */
+struct fetch { u8 bytes[16]; unsigned avail; u64 pa2; };
+
+static bool fetch_cross(accel_cpu *c, u64 lin, u64 pa, struct fetch *f) {
+    unsigned here = 4096 - (pa & 0xfff);
+    u64 next = lin + here;
+    if (!is_code64(c)) next &= 0xffffffff;
+    if (!mmu_translate(c, next, ACC_X, c->cpl == 3, &f->pa2)) return false;
+    u8 *host;
+    phys_page(c->m, pa, &host);
+    memcpy(f->bytes, host + (pa & 0xfff), here);
+    if (phys_page(c->m, f->pa2, &host)) memcpy(f->bytes + here, host, 15 - here);
+    else memset(f->bytes + here, 0xff, 15 - here);
+    f->avail = 15;
+    return true;
+}
+
+static struct block *new_block(accel_cpu *c) {
+    accel_machine *m = c->m;
+    if (m->block_count == m->block_max || m->op_count + BLOCK_MAX + 4 > m->op_max) block_flush_all(m);
+    struct block *b = &m->blocks[m->block_count++];
+    *b = (struct block){.ops = &m->ops[m->op_count], .pa2 = ~0ull};
+    return b;
+}
+
+/* Displacements that count from the instruction now count from the start of the block. False: they do not fit. */
+static bool rebase(struct decoded *d, unsigned off) {
+    unsigned next = off + d->op.len;
+    if (d->relative) d->op.imm += next;
+    if (d->op.base != R_RIP) return true;
+    int64_t disp = (int64_t)d->op.disp + next;
+    if (disp > INT32_MAX) {
+        if (d->op.index != R_ZERO) return false;
+        d->op.index = R_4096;
+        disp -= 4096;
+        d->op.fn = decode_slow_form(d);
+    }
+    d->op.disp = (int32_t)disp;
+    return true;
+}
+
+static void put_op(accel_machine *m, struct block *b, struct op op, u16 row) {
+    m->op_rows[m->op_count] = row;
+    m->ops[m->op_count++] = op;
+    b->op_count++;
+}
+
+static void put_link(accel_machine *m) {
+    struct link l = {.to = {(struct block *)&block_none, (struct block *)&block_none}};
+    memcpy(&m->ops[m->op_count++], &l, sizeof l);
+}
+
+/* Branch ops learn here whether their successors lie in another page (o->scale, o->vvvv), and the last op may need a
+ * hand-over to the code behind it. */
+static void finish_block(accel_machine *m, struct block *b, bool ended, bool relative) {
+    struct op *last = &m->ops[m->op_count - 1];
+    unsigned start = b->pa & 0xfff;
+    if (!ended) {
+        struct op fall = {.fn = h_fall_through, .idx = (u8)b->n, .off = b->bytes, .imm = b->bytes, .base = R_ZERO, .index = R_ZERO};
+        fall.scale = start + b->bytes > 0xfff;
+        put_op(m, b, fall, 0xffff);
+    } else if (relative) {
+        last->scale = (u64)(start + last->imm) > 0xfff;
+        last->vvvv = start + b->bytes > 0xfff;
+    }
+    put_link(m);
+}
+
+struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
+    accel_machine *m = c->m;
+    u8 *host;
+    if (!phys_page(m, pa, &host)) {
+        set_fault(c, EX_UD, false, 0); /* all ones: FF /7 */
+        c->stats.off_slot_reads++;
+        return NULL;
+    }
+    struct block *b = new_block(c);
+    host = NULL;
+    phys_page(m, pa, &host);
+    b->pa = pa, b->key = key;
+    bool ended = false, relative = false;
+    unsigned start = pa & 0xfff;
+    if ((key & K_BP) && debug_cut_at(c, lin, pa)) put_op(m, b, (struct op){.fn = h_break_check, .base = R_ZERO, .index = R_ZERO}, 0xffff);
+    while (!ended && b->n < BLOCK_MAX) {
+        unsigned at = start + b->bytes;
+        if (at > 0xfff || (b->n && ((key & K_SINGLE) || ((key & K_BP) && debug_cut_at(c, lin + b->bytes, pa + b->bytes))))) break;
+        struct decoded d;
+        int n = decode(host + at, 4096 - at, key, c->model, &d);
+        if (n == -1 && b->n) break; /* crosses: a block of its own */
+        if (n == -1) {
+            struct fetch f;
+            if (!fetch_cross(c, lin, pa, &f)) goto fault;
+            n = decode(f.bytes, f.avail, key, c->model, &d);
+            b->pa2 = f.pa2 & PAGE_MASK;
+        }
+        if (n == -2) {
+            if (b->n) break;
+            set_fault(c, EX_GP, true, 0); /* over 15 bytes */
+            goto fault;
+        }
+        if (b->n && !rebase(&d, b->bytes)) break;
+        if (!b->n) rebase(&d, 0);
+        d.op.off = b->bytes;
+        d.op.idx = (u8)b->n;
+        put_op(m, b, d.op, d.row);
+        b->n++;
+        b->bytes += d.length;
+        ended = d.ends;
+        relative = d.relative;
+        if (b->pa2 != ~0ull) break;
+    }
+    finish_block(m, b, ended, relative);
+    b->cost = b->n;
+    u32 number = (u32)(b - m->blocks) + 1, *head = &m->hash[hash_of(m, pa, key)];
+    b->hash_next = *head;
+    *head = number;
+    struct page *p = phys_page(m, pa, &host);
+    b->page_next = p->blocks;
+    p->blocks = number;
+    unsigned in_first = 4096 - start;
+    mark_code(m, pa, b->bytes < in_first ? b->bytes : in_first);
+    if (b->pa2 != ~0ull) {
+        if (b->bytes <= in_first || !(p = phys_page(m, b->pa2, &host)) || b->pa2 == (pa & PAGE_MASK)) {
+            if (b->pa2 == (pa & PAGE_MASK) && b->bytes > in_first) mark_code(m, b->pa2, b->bytes - in_first);
+        } else {
+            b->page2_next = p->blocks;
+            p->blocks = number;
+            mark_code(m, b->pa2, b->bytes - in_first);
+        }
+    }
+    if (key & K_BP) {
+        b->bp_next = m->bp_blocks;
+        m->bp_blocks = number;
+    }
+    c->stats.blocks_decoded++;
+    return b;
+fault:
+    m->block_count--;
+    m->op_count = (u32)(b->ops - m->ops);
+    return NULL;
+}

@@ -1,0 +1,290 @@
+/*
+ * op_branch.c - near jumps, calls and returns, and how blocks are chained.
+ *
+ * A direct branch has a link slot behind its op. In 64-bit code (and flat 32-bit code) it enters the linked block
+ * at once; a link into another page holds only while fetch_gen is the one it was made under. Indirect branches look
+ * the target up in the jump cache. Everything else goes through the run loop.
+ */
+#include "exec.h"
+
+op_fn h_fall_through, h_call_slow, h_ret_slow, h_jmp_E_slow, h_call_E_slow;
+
+INLINE struct link *link_of(const struct op *o) { return (struct link *)(o + 1); }
+
+/* Go on at rip through successor `which` (0 taken, 1 fall-through) of the direct branch o. */
+INLINE void go(accel_cpu *c, const struct op *o, int which, u64 rip) {
+    struct link *l = link_of(o);
+    struct block *b = l->to[which];
+    c->r[R_RIP] = rip;
+    if ((which ? o->vvvv : o->scale) && unlikely((which ? l->gen1 : l->gen) != c->fetch_gen)) return leave_chain(c, l, which);
+    if (unlikely((c->budget -= b->cost) < 0)) return leave_over(c, b, l, which);
+    c->block = b;
+    DISPATCH(c, b->ops);
+}
+
+static bool canonical(const accel_cpu *c, u64 lin) {
+    unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
+    return (u64)((s64)(lin << shift) >> shift) == lin;
+}
+
+/* A branch whose target cannot simply be chained to: 16-bit code, segmented code. */
+static COLD void go_checked(accel_cpu *c, const struct op *o, u64 target) {
+    if (OP_OSZ(o) == SZ16) target &= 0xffff;
+    if (is_code64(c) ? !canonical(c, target) : target > c->seg[SEG_CS].limit) return raise_err(c, o, EX_GP, 0);
+    c->r[R_RIP] = target;
+    leave_chain(c, NULL, 0);
+}
+static COLD void go_next(accel_cpu *c, const struct op *o) {
+    c->r[R_RIP] = op_next_rip(c, o);
+    leave_chain(c, NULL, 0);
+}
+
+#define TARGET_64(c, o, delta) ((c)->r[R_RIP] + (delta))
+#define TARGET_32(c, o, delta) ((u64)(u32)((c)->r[R_RIP] + (delta)))
+#define CHAINS_64(c) true
+#define CHAINS_32(c) ((c)->key & K_FLAT)
+
+HANDLER(h_fall_through) {
+    u64 rip = c->r[R_RIP] + o->imm;
+    if (likely(is_code64(c))) go(c, o, 0, rip);
+    else if (c->key & K_FLAT && (c->key & K_CODE) == K_CODE32) go(c, o, 0, (u32)rip);
+    else {
+        c->r[R_RIP] = (c->key & K_CODE) == K_CODE32 ? (u32)rip : (u16)rip;
+        leave_chain(c, NULL, 0);
+    }
+}
+
+#define JUMP(N) \
+    HANDLER(h_jmp_##N) { \
+        if (CHAINS_##N(c)) go(c, o, 0, TARGET_##N(c, o, o->imm)); \
+        else go_checked(c, o, TARGET_##N(c, o, o->imm)); \
+    }
+JUMP(64)
+JUMP(32)
+HANDLER(h_jmp_16) { go_checked(c, o, c->r[R_RIP] + o->imm); }
+
+#define JCC_SIZE(name, condition, N) \
+    HANDLER(h_##name##_##N) { \
+        if (CHAINS_##N(c)) { \
+            if (condition) go(c, o, 0, TARGET_##N(c, o, o->imm)); \
+            else go(c, o, 1, TARGET_##N(c, o, (u64)o->off + o->len)); \
+        } else if (condition) { \
+            go_checked(c, o, TARGET_##N(c, o, o->imm)); \
+        } else { \
+            go_next(c, o); \
+        } \
+    }
+#define JCC(name, condition) \
+    JCC_SIZE(name, condition, 64) \
+    JCC_SIZE(name, condition, 32) \
+    HANDLER(h_##name##_16) { \
+        if (condition) go_checked(c, o, c->r[R_RIP] + o->imm); \
+        else go_next(c, o); \
+    }
+#define BE(c) ((c)->flags_ah & (F_CF | F_ZF))
+#define LT(c) (sf(c) != of(c))
+JCC(jo, of(c))
+JCC(jno, !of(c))
+JCC(jb, cf(c))
+JCC(jnb, !cf(c))
+JCC(jz, zf(c))
+JCC(jnz, !zf(c))
+JCC(jbe, BE(c))
+JCC(jnbe, !BE(c))
+JCC(js, sf(c))
+JCC(jns, !sf(c))
+JCC(jp, pf(c))
+JCC(jnp, !pf(c))
+JCC(jl, LT(c))
+JCC(jnl, !LT(c))
+JCC(jle, zf(c) || LT(c))
+JCC(jnle, !(zf(c) || LT(c)))
+
+/* LOOPNE LOOPE LOOP JrCXZ: the count register has the address size. */
+static u64 count_register(const accel_cpu *c, const struct op *o) {
+    return OP_ASZ(o) == SZ64 ? c->r[R_RCX] : OP_ASZ(o) == SZ32 ? (u32)c->r[R_RCX] : (u16)c->r[R_RCX];
+}
+
+static void count_down(accel_cpu *c, const struct op *o) {
+    u64 n = c->r[R_RCX] - 1;
+    if (OP_ASZ(o) == SZ16) put_16(c, R_RCX, (u16)n);
+    else c->r[R_RCX] = OP_ASZ(o) == SZ32 ? (u32)n : n;
+}
+
+static void loop_to(accel_cpu *c, const struct op *o, bool taken, bool count) {
+    u64 target = c->r[R_RIP] + o->imm, next = op_next_rip(c, o);
+    if (OP_OSZ(o) == SZ16) target &= 0xffff;
+    else if (OP_OSZ(o) == SZ32) target = (u32)target;
+    if (taken && (is_code64(c) ? !canonical(c, target) : target > c->seg[SEG_CS].limit)) return raise_err(c, o, EX_GP, 0);
+    if (count) count_down(c, o);
+    if (is_code64(c)) go(c, o, !taken, taken ? target : next);
+    else leave_to(c, o, taken ? target : next);
+}
+
+HANDLER(h_loop) { loop_to(c, o, count_register(c, o) != 1, true); }
+HANDLER(h_loope) { loop_to(c, o, count_register(c, o) != 1 && zf(c), true); }
+HANDLER(h_loopne) { loop_to(c, o, count_register(c, o) != 1 && !zf(c), true); }
+HANDLER(h_jcxz) { loop_to(c, o, count_register(c, o) == 0, false); }
+
+/* ---- indirect --------------------------------------------------------------------------------------------------- */
+
+INLINE unsigned jump_index(u64 rip) { return (unsigned)(rip ^ rip >> 12) & 4095; }
+
+/* The block at rip if the jump cache knows it (then rip is canonical, too), else NULL. */
+INLINE struct block *known_block(const accel_cpu *c, u64 rip) {
+    unsigned i = jump_index(rip);
+    bool hit = c->jump[i].rip == rip && c->jump[i].gen == c->fetch_gen && c->jump[i].key == c->run_key;
+    return likely(hit) ? c->jump[i].b : NULL;
+}
+
+INLINE void go_block(accel_cpu *c, struct block *b, u64 rip) {
+    c->r[R_RIP] = rip;
+    if (unlikely((c->budget -= b->cost) < 0)) return leave_over(c, b, NULL, 0);
+    c->block = b;
+    DISPATCH(c, b->ops);
+}
+
+/* After the commit; the target has been checked. */
+INLINE void go_indirect(accel_cpu *c, u64 rip) {
+    struct block *b = known_block(c, rip);
+    if (b) go_block(c, b, rip);
+    else {
+        c->r[R_RIP] = rip;
+        leave_chain(c, NULL, 0);
+    }
+}
+
+static bool target_ok(accel_cpu *c, u64 target) {
+    if (is_code64(c) ? canonical(c, target) : target <= c->seg[SEG_CS].limit) return true;
+    return set_fault(c, EX_GP, true, 0);
+}
+
+/* Push a return address of the operand size. */
+static bool push_return(accel_cpu *c, const struct op *o, u64 value) {
+    unsigned size = 1u << OP_OSZ(o);
+    u64 mask = stack_mask(c), sp = (c->r[R_RSP] - size) & mask, lin;
+    if (!seg_linear(c, SEG_SS, sp, size, ACC_W, &lin) || !mem_write(c, o, lin, &value, size)) return false;
+    c->r[R_RSP] = mask == 0xffff ? (c->r[R_RSP] & ~mask) | sp : sp;
+    return true;
+}
+
+static bool pop_target(accel_cpu *c, const struct op *o, u64 *target) {
+    unsigned size = 1u << OP_OSZ(o);
+    u64 mask = stack_mask(c), lin;
+    *target = 0;
+    return seg_linear(c, SEG_SS, c->r[R_RSP] & mask, size, ACC_R, &lin) && mem_read(c, o, lin, target, size) && target_ok(c, *target);
+}
+
+static void drop_stack(accel_cpu *c, u64 bytes) {
+    u64 mask = stack_mask(c), sp = (c->r[R_RSP] + bytes) & mask;
+    c->r[R_RSP] = mask == 0xffff ? (c->r[R_RSP] & ~mask) | sp : sp;
+}
+
+static u64 cut_target(const struct op *o, u64 target) {
+    return OP_OSZ(o) == SZ16 ? (u16)target : OP_OSZ(o) == SZ32 ? (u32)target : target;
+}
+
+SLOW_HANDLER_END(h_call_slow) {
+    u64 target = cut_target(o, c->r[R_RIP] + o->imm);
+    if (!target_ok(c, target) || !push_return(c, o, op_next_rip(c, o))) return false;
+    *next = target;
+    return true;
+}
+
+HANDLER(h_call_64) {
+    u64 sp = c->r[R_RSP] - 8;
+    void *p = fast_w(c, sp, 8);
+    if (unlikely(p == NULL)) return h_call_slow(c, o);
+    u64 back = c->r[R_RIP] + o->off + o->len;
+    memcpy(p, &back, 8);
+    c->r[R_RSP] = sp;
+    go(c, o, 0, c->r[R_RIP] + o->imm);
+}
+HANDLER(h_call_32) { h_call_slow(c, o); }
+HANDLER(h_call_16) { h_call_slow(c, o); }
+
+SLOW_HANDLER_END(h_ret_slow) {
+    if (!pop_target(c, o, next)) return false;
+    drop_stack(c, (1u << OP_OSZ(o)) + (u16)o->imm);
+    return true;
+}
+
+HANDLER(h_ret_64) {
+    u64 sp = c->r[R_RSP], target;
+    const void *p = fast_r(c, sp, 8);
+    if (unlikely(p == NULL)) return h_ret_slow(c, o);
+    memcpy(&target, p, 8);
+    struct block *b = known_block(c, target);
+    if (unlikely(b == NULL)) {
+        if (unlikely(!canonical(c, target))) return h_ret_slow(c, o);
+        c->r[R_RSP] = sp + 8 + (u16)o->imm;
+        c->r[R_RIP] = target;
+        return leave_chain(c, NULL, 0);
+    }
+    c->r[R_RSP] = sp + 8 + (u16)o->imm;
+    go_block(c, b, target);
+}
+HANDLER(h_ret_32) { h_ret_slow(c, o); }
+HANDLER(h_ret_16) { h_ret_slow(c, o); }
+
+/* JMP r/m, CALL r/m: 64-bit register and plain memory forms are fast; the rest goes one way. */
+static bool operand_target(accel_cpu *c, const struct op *o, u64 *target) {
+    *target = 0;
+    if (!OP_MEM(o)) {
+        *target = cut_target(o, c->r[o->rm]);
+        return target_ok(c, *target);
+    }
+    u64 lin;
+    unsigned size = 1u << OP_OSZ(o);
+    return op_linear(c, o, size, ACC_R, &lin) && mem_read(c, o, lin, target, size) && target_ok(c, *target);
+}
+
+SLOW_HANDLER_END(h_jmp_E_slow) { return operand_target(c, o, next); }
+SLOW_HANDLER_END(h_call_E_slow) {
+    u64 target;
+    if (!operand_target(c, o, &target) || !push_return(c, o, op_next_rip(c, o))) return false;
+    *next = target;
+    return true;
+}
+
+static void jump_fast(accel_cpu *c, const struct op *o, u64 target) {
+    if (unlikely(!canonical(c, target))) return h_jmp_E_slow(c, o);
+    go_indirect(c, target);
+}
+
+static void call_fast(accel_cpu *c, const struct op *o, u64 target) {
+    u64 sp = c->r[R_RSP] - 8, back = c->r[R_RIP] + o->off + o->len;
+    void *p = fast_w(c, sp, 8);
+    if (unlikely(p == NULL || !canonical(c, target))) return h_call_E_slow(c, o);
+    memcpy(p, &back, 8);
+    c->r[R_RSP] = sp;
+    go_indirect(c, target);
+}
+
+HANDLER(h_jmp_E_64_r) { jump_fast(c, o, c->r[o->rm]); }
+HANDLER(h_call_E_64_r) { call_fast(c, o, c->r[o->rm]); }
+#define INDIRECT_FAST(name, form, ea) \
+    HANDLER(h_##name##_E_64_##form) { \
+        const void *p = fast_r(c, ea(c, o), 8); \
+        u64 target; \
+        if (unlikely(p == NULL)) return h_##name##_E_slow(c, o); \
+        memcpy(&target, p, 8); \
+        name##_fast_##form(c, o, target); \
+    }
+#define jmp_fast_f jump_fast
+#define jmp_fast_x jump_fast
+#define call_fast_f call_fast
+#define call_fast_x call_fast
+INDIRECT_FAST(jmp, f, ea_f)
+INDIRECT_FAST(jmp, x, ea_x)
+INDIRECT_FAST(call, f, ea_f)
+INDIRECT_FAST(call, x, ea_x)
+#define INDIRECT_SLOW(name, form) HANDLER(h_##name##_E_##form) { h_##name##_E_slow(c, o); }
+#define INDIRECT_SLOW_SIZE(name, N) \
+    INDIRECT_SLOW(name, N##_r) INDIRECT_SLOW(name, N##_m) INDIRECT_SLOW(name, N##_f) INDIRECT_SLOW(name, N##_x)
+INDIRECT_SLOW_SIZE(jmp, 16)
+INDIRECT_SLOW_SIZE(jmp, 32)
+INDIRECT_SLOW(jmp, 64_m)
+INDIRECT_SLOW_SIZE(call, 16)
+INDIRECT_SLOW_SIZE(call, 32)
+INDIRECT_SLOW(call, 64_m)

@@ -1,0 +1,452 @@
+/*
+ * run.c - the loop: boundary checks in their order, block dispatch, accounting of ticks, exits.
+ *
+ * A slice is a stretch of execution with nothing to check but the budget. Within it blocks chain to each other
+ * directly; they come back here when a link is not resolved (LEAVE_CHAIN), the budget ends, or something has happened.
+ */
+#include "exec.h"
+
+enum { SLICE_MAX = 1 << 20 }; /* ticks between two looks at the stop word: a few milliseconds */
+op_fn h_stale, h_break_check, h_undefined, h_no_device, h_unimplemented, h_gp0;
+
+/* ---- leaving handlers ------------------------------------------------------------------------------------ */
+
+static void refund(accel_cpu *c, const struct op *o, int retired) { c->budget += c->block->n - o->idx - retired; }
+
+u64 ticks_now(const accel_cpu *c, const struct op *o) {
+    return c->ticks + (u64)(c->slice - c->budget) - (u64)(c->block->n - o->idx);
+}
+
+u64 op_next_rip(const accel_cpu *c, const struct op *o) {
+    u64 rip = op_rip(c, o) + o->len;
+    unsigned code = c->key & K_CODE;
+    return code == K_CODE64 ? rip : code == K_CODE32 ? (u32)rip : (u16)rip;
+}
+
+static u64 cut_rip(const accel_cpu *c, u64 rip) {
+    unsigned code = c->key & K_CODE;
+    return code == K_CODE64 ? rip : code == K_CODE32 ? (u32)rip : (u16)rip;
+}
+
+static void leave(accel_cpu *c, const struct op *o, int why, u64 rip) {
+    c->leave = (u8)why;
+    c->cur = o;
+    c->rip = rip;
+#ifdef ACCEL_LOOP_DISPATCH
+    c->cur = NULL;
+#endif
+}
+
+void leave_fault(accel_cpu *c, const struct op *o) {
+    refund(c, o, 0);
+    leave(c, o, c->fault.vector == FAULT_EXIT ? LEAVE_EXIT : LEAVE_FAULT, cut_rip(c, op_rip(c, o)));
+    c->exit.inst_length = o->len;
+}
+
+void raise_err(accel_cpu *c, const struct op *o, int vec, u32 error) {
+    set_fault(c, vec, true, error);
+    leave_fault(c, o);
+}
+
+void raise_ex(accel_cpu *c, const struct op *o, int vec) {
+    set_fault(c, vec, false, 0);
+    leave_fault(c, o);
+}
+
+void leave_exit(accel_cpu *c, const struct op *o, int kind) {
+    c->fault.vector = FAULT_EXIT;
+    c->exit.kind = (u32)kind;
+    leave_fault(c, o);
+}
+
+void leave_unhandled(accel_cpu *c, const struct op *o) { leave_exit(c, o, ACCEL_EXIT_UNHANDLED); }
+
+void leave_after(accel_cpu *c, const struct op *o) {
+    refund(c, o, 1);
+    leave(c, o, LEAVE_NEXT, op_next_rip(c, o));
+}
+
+void leave_to(accel_cpu *c, const struct op *o, u64 rip) {
+    refund(c, o, 1);
+    leave(c, o, LEAVE_TO, rip);
+}
+
+void leave_rep(accel_cpu *c, const struct op *o) {
+    refund(c, o, 1);
+    c->extra++;
+    leave(c, o, LEAVE_REP, cut_rip(c, op_rip(c, o)));
+}
+
+void leave_exit_after(accel_cpu *c, const struct op *o, u64 rip, int kind) {
+    c->exit.kind = (u32)kind;
+    c->exit.inst_length = o->len;
+    c->attention |= ATT_EXIT;
+    leave_to(c, o, rip);
+}
+
+void leave_chain(accel_cpu *c, struct link *l, int which) {
+    c->link_slot = l;
+    c->link_which = (u8)which;
+    leave(c, NULL, LEAVE_CHAIN, c->r[R_RIP]);
+}
+
+void leave_over(accel_cpu *c, const struct block *b, struct link *l, int which) {
+    c->budget += b->cost;
+    if (b->cost == COST_DEAD) return leave_chain(c, l, which);
+    leave(c, NULL, LEAVE_BUDGET, c->r[R_RIP]);
+}
+
+HANDLER(h_stale) {
+    refund(c, o, 0);
+    leave(c, o, LEAVE_STALE, cut_rip(c, op_rip(c, o)));
+}
+HANDLER(h_break_check) {
+    if (c->bp_pass) {
+        c->bp_pass = 0;
+        NEXT(c, o);
+    }
+    refund(c, o, 0);
+    leave(c, o, LEAVE_BREAK, c->r[R_RIP]);
+}
+HANDLER(h_undefined) { raise_ex(c, o, EX_UD); }
+HANDLER(h_no_device) { raise_ex(c, o, EX_NM); }
+HANDLER(h_gp0) { raise_err(c, o, EX_GP, 0); }
+HANDLER(h_unimplemented) { leave_exit(c, o, ACCEL_EXIT_UNIMPLEMENTED); }
+
+/* ---- fetch --------------------------------------------------------------------------------------------------- */
+
+static bool canonical(const accel_cpu *c, u64 lin) {
+    unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
+    return (u64)((s64)(lin << shift) >> shift) == lin;
+}
+
+/* The linear and physical address of c->rip. False: c->fault. */
+static bool fetch_address(accel_cpu *c, u64 *lin, u64 *pa) {
+    if (is_code64(c)) {
+        *lin = c->rip;
+        if (unlikely(!canonical(c, *lin))) return set_fault(c, EX_GP, true, 0);
+    } else {
+        if (unlikely(c->rip > c->seg[SEG_CS].limit)) return set_fault(c, EX_GP, true, 0);
+        *lin = (c->rip + c->seg[SEG_CS].base) & 0xffffffff;
+    }
+    return mmu_translate(c, *lin, ACC_X, c->cpl == 3, pa);
+}
+
+/* The second page of an instruction that crosses is translated at every execution, as its fetch would be. */
+static bool second_page_same(accel_cpu *c, const struct block *b, u64 lin, bool *fault) {
+    u64 pa, next = (lin | 0xfff) + 1;
+    if (!is_code64(c)) next &= 0xffffffff;
+    *fault = !mmu_translate(c, next, ACC_X, c->cpl == 3, &pa);
+    return !*fault && (pa & PAGE_MASK) == b->pa2;
+}
+
+/* The block at c->rip for c->run_key; NULL: c->fault. */
+static struct block *block_at_rip(accel_cpu *c) {
+    u64 lin = 0, pa = 0;
+    if (!fetch_address(c, &lin, &pa)) return NULL;
+    c->stats.block_lookups++;
+    u32 key = c->run_key;
+    if (unlikely(c->m->break_count || (c->dr[7] & 0xff)) && debug_page_has_break(c, lin, pa)) key |= K_BP;
+    struct block *b = block_find(c, pa, key);
+    if (b && unlikely(b->pa2 != ~0ull)) {
+        bool fault;
+        if (!second_page_same(c, b, lin, &fault)) {
+            if (fault) return NULL;
+            block_kill_range(c->m, pa, 1);
+            b = NULL;
+        }
+    }
+    if (!b && !(b = block_make(c, lin, pa, key))) return NULL;
+    if (unlikely(!(c->key & K_FLAT)) && !is_code64(c) && c->rip + b->bytes - 1 > c->seg[SEG_CS].limit) {
+        if (b->n == 1) {
+            set_fault(c, EX_GP, true, 0);
+            return NULL;
+        }
+        c->run_key |= K_SINGLE;
+        return block_at_rip(c);
+    }
+    return b;
+}
+
+/* ---- one slice ------------------------------------------------------------------------------------------------ */
+
+static void enter(accel_cpu *c, struct block *b) {
+    c->r[R_RIP] = c->rip;
+    c->block = b;
+    c->budget -= b->cost;
+    c->leave = LEAVE_NONE;
+#ifdef ACCEL_LOOP_DISPATCH
+    const struct op *o = b->ops;
+    while (c->leave == LEAVE_NONE) {
+        c->cur = NULL;
+        o->fn(c, o);
+        if (c->leave == LEAVE_NONE) o = c->cur;
+    }
+#else
+    b->ops->fn(c, b->ops);
+#endif
+}
+
+static void remember(accel_cpu *c, struct link *l, int which, struct block *b) {
+    if (b->pa2 != ~0ull) return;
+    if (l) {
+        l->to[which] = b;
+        *(which ? &l->gen1 : &l->gen) = c->fetch_gen;
+        return;
+    }
+    unsigned i = (unsigned)(c->rip ^ c->rip >> 12) & 4095;
+    c->jump[i].rip = c->rip;
+    c->jump[i].b = b;
+    c->jump[i].gen = c->fetch_gen;
+    c->jump[i].key = c->run_key;
+}
+
+/* Runs blocks until the slice's budget is used up or a handler leaves for a reason. Returns enum leave; LEAVE_FAULT
+ * also for fetch faults. */
+static int run_slice(accel_cpu *c, bool single) {
+    struct link *link = NULL;
+    int which = 0;
+    bool chained = false;
+    c->run_key = c->key | (single ? K_SINGLE : 0);
+    for (;;) {
+        c->link_slot = link; /* block_flush_all() clears it */
+        struct block *b = block_at_rip(c);
+        if (unlikely(!b)) return LEAVE_FAULT;
+        if (chained && (link == NULL || c->link_slot)) remember(c, c->link_slot, which, b);
+        if (unlikely(b->cost > c->budget)) {
+            if (c->budget == 0) return LEAVE_BUDGET;
+            c->run_key |= K_SINGLE;
+            link = NULL, chained = false;
+            continue;
+        }
+        enter(c, b);
+        chained = false;
+        link = NULL;
+        switch (c->leave) {
+        case LEAVE_CHAIN:
+            link = c->link_slot, which = c->link_which, chained = true;
+            if (c->budget == 0) return LEAVE_BUDGET;
+            break;
+        case LEAVE_BUDGET:
+            if (c->budget == 0) return LEAVE_BUDGET;
+            c->run_key |= K_SINGLE;
+            break;
+        case LEAVE_STALE: break;
+        default: return c->leave;
+        }
+    }
+}
+
+/* ---- events ------------------------------------------------------------------------------------------------------ */
+
+static int finish_exit(accel_cpu *c, int kind) {
+    c->exit.kind = (u32)kind;
+    return kind;
+}
+
+static void copy_bytes(accel_cpu *c) {
+    memset(c->exit.bytes, 0, sizeof c->exit.bytes);
+    for (unsigned i = 0; i < 15; i++) {
+        accel_walk w;
+        u64 lin = is_code64(c) ? c->rip + i : (c->rip + i + c->seg[SEG_CS].base) & 0xffffffff;
+        if (accel_translate(c, lin, &w) || accel_phys_read(c->m, w.gpa, &c->exit.bytes[i], 1)) return;
+    }
+}
+
+static void tick_event(accel_cpu *c) {
+    if (c->ctl.monitor_trap || c->ctl.step_range) c->mtrap_due = 1;
+}
+
+/* Deliver e; -1, or the exit kind that stops the run. */
+static int deliver(accel_cpu *c, struct event e) {
+    c->shadow = 0;
+    if (c->ctl.activity == ACCEL_HALTED) c->ctl.activity = ACCEL_ACTIVE;
+    c->stats.events++;
+    c->chain_count = 0;
+    if (e.type == ACCEL_EV_NMI) c->nmi_blocked = 1;
+    bool ok = deliver_event(c, e);
+    tick_event(c);
+    return ok ? -1 : finish_exit(c, ACCEL_EXIT_TRIPLE_FAULT);
+}
+
+static int take_fault(accel_cpu *c) {
+    struct fault f = c->fault;
+    if (!f.soft && f.vector < 32 && (c->ctl.exception_exit & (1u << f.vector))) {
+        c->exit.vector = f.vector;
+        c->exit.has_error = f.has_error;
+        c->exit.error = f.error;
+        c->exit.value = f.vector == EX_PF ? f.cr2 : f.vector == EX_DB ? c->pending_dbg : 0;
+        return finish_exit(c, ACCEL_EXIT_EXCEPTION);
+    }
+    return deliver(c, (struct event){.type = f.soft ? f.soft : ACCEL_EV_EXCEPTION, .vector = f.vector, .has_error = f.has_error,
+                                     .error = f.error, .length = f.length, .cr2 = f.cr2});
+}
+
+static int take_injected(accel_cpu *c) {
+    accel_control *k = &c->ctl;
+    struct event e = {.type = k->inject_type, .vector = k->inject_vector, .has_error = k->inject_has_error, .error = k->inject_error,
+                      .length = k->inject_length, .cr2 = c->cr2};
+    k->inject_valid = 0;
+    return deliver(c, e);
+}
+
+/* ---- boundary ------------------------------------------------------------------------------------------------------ */
+
+static int report_io(accel_cpu *c) {
+    struct io_write w = c->io[0];
+    memmove(c->io, c->io + 1, --c->io_count * sizeof w);
+    if (!c->io_count) c->attention &= ~ATT_IO;
+    c->exit.gpa = w.addr;
+    c->exit.number = (u32)w.addr;
+    c->exit.value = w.value;
+    c->exit.size = w.size;
+    c->exit.write = 1;
+    return finish_exit(c, w.kind);
+}
+
+/* What the last instruction left behind. */
+static int after_instruction(accel_cpu *c) {
+    if (c->attention & ATT_IO) return report_io(c);
+    if (c->attention & ATT_EXIT) {
+        c->attention &= ~ATT_EXIT;
+        return (int)c->exit.kind;
+    }
+    if (c->attention & ATT_WATCH) {
+        c->attention &= ~ATT_WATCH;
+        return finish_exit(c, ACCEL_EXIT_WATCH);
+    }
+    c->attention = 0;
+    return -1;
+}
+
+static bool interruptible(const accel_cpu *c) { return (c->flags & F_IF) && !c->shadow; }
+
+static int monitor_trap(accel_cpu *c) {
+    if (!c->mtrap_due) return -1;
+    c->mtrap_due = 0;
+    bool in_range = c->ctl.step_range && c->rip >= c->ctl.step_start && c->rip < c->ctl.step_end;
+    if (!c->ctl.monitor_trap && (!c->ctl.step_range || in_range)) return -1;
+    return finish_exit(c, ACCEL_EXIT_MTRAP);
+}
+
+static int take_trap(accel_cpu *c) {
+    c->fault = (struct fault){.vector = EX_DB};
+    return take_fault(c);
+}
+
+/* Everything between two instructions, in the order of the contract. -1: go on; -2: look again; else an exit kind. */
+static int boundary(accel_cpu *c, u64 until) {
+    accel_control *k = &c->ctl;
+    int r;
+    if (c->attention && (r = after_instruction(c)) >= 0) return r;
+    if (k->inject_valid) return (r = take_injected(c)) >= 0 ? r : -2;
+    if (c->mtrap_due && (r = monitor_trap(c)) >= 0) return r;
+    if (unlikely(c->pending_dbg) && c->shadow != SHADOW_SS) return (r = take_trap(c)) >= 0 ? r : -2;
+    if (k->tpr_threshold && c->cr8 < k->tpr_threshold) return finish_exit(c, ACCEL_EXIT_TPR);
+    bool asleep = k->activity == ACCEL_SHUTDOWN || k->activity == ACCEL_WAIT_SIPI;
+    if (!asleep && (k->nmi_pending || k->nmi_window) && !c->nmi_blocked && !c->shadow) {
+        if (k->nmi_window) return finish_exit(c, ACCEL_EXIT_NMI_WINDOW);
+        k->nmi_pending = 0;
+        return (r = deliver(c, (struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2})) >= 0 ? r : -2;
+    }
+    if (!asleep && (k->irq_window || (k->intr_line && !k->mask_hwintr)) && interruptible(c)) return finish_exit(c, ACCEL_EXIT_IRQ_WINDOW);
+    if (c->ticks >= until) return finish_exit(c, ACCEL_EXIT_DEADLINE);
+    if (atomic_load_explicit(&c->stop, memory_order_relaxed)) {
+        atomic_store(&c->stop, 0);
+        return finish_exit(c, ACCEL_EXIT_KICK);
+    }
+    return k->activity == ACCEL_ACTIVE ? -1 : finish_exit(c, ACCEL_EXIT_WAIT);
+}
+
+/* A block starts at an address that somebody has a breakpoint on. -1: pass over it. */
+static int check_break(accel_cpu *c) {
+    u64 lin = is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff, pa;
+    if (!mmu_translate(c, lin, ACC_X, c->cpl == 3, &pa)) return -1;
+    u32 hit = c->flags & F_RF ? 0 : debug_dr_execute(c, lin);
+    if (hit) {
+        c->pending_dbg |= hit;
+        return take_trap(c); /* a fault: RIP at the instruction */
+    }
+    const struct breakpoint *b = c->skip_now ? NULL : debug_break_at(c->m, lin, pa);
+    if (!b) {
+        c->bp_pass = 1;
+        return -1;
+    }
+    c->exit.source = ACCEL_BPT_SET;
+    c->exit.bpt_length = 0;
+    c->exit.inst_length = 0;
+    c->exit.id = b->id;
+    return finish_exit(c, ACCEL_EXIT_BPT);
+}
+
+/* Runs one slice and settles its accounts. -1: go on; else an exit kind. */
+static int execute(accel_cpu *c, u64 until) {
+    bool tf = c->flags & F_TF, rf = c->flags & F_RF;
+    bool single = tf || rf || c->shadow || c->ctl.monitor_trap || c->ctl.step_range;
+    u64 left = until - c->ticks;
+    c->slice = single ? 1 : left > SLICE_MAX ? SLICE_MAX : (s64)left;
+    c->budget = c->slice;
+    u8 shadow = c->shadow;
+    c->shadow = 0;
+    c->flags &= ~(u32)F_RF;
+    int why = run_slice(c, single);
+    s64 used = c->slice - c->budget;
+    c->ticks += (u64)used;
+    if (!used && why != LEAVE_TO) {
+        c->shadow = shadow;
+        if (rf) c->flags |= F_RF;
+    }
+    if (used) {
+        c->skip_now = 0;
+        tick_event(c);
+        if (tf) c->pending_dbg |= BIT(14);
+    }
+    switch (why) {
+    case LEAVE_FAULT:
+        c->answer_count = c->answer_used = 0;
+        return take_fault(c);
+    case LEAVE_EXIT:
+        c->answer_used = 0;
+        if (c->exit.kind == ACCEL_EXIT_UNHANDLED || c->exit.kind == ACCEL_EXIT_UNIMPLEMENTED) copy_bytes(c);
+        return (int)c->exit.kind;
+    case LEAVE_BREAK: return check_break(c);
+    default:
+        c->answer_count = c->answer_used = 0;
+        return -1;
+    }
+}
+
+int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
+    if (c->answer_wanted) return ACCEL_EBUSY;
+    c->stats.runs++;
+    c->skip_now = c->ctl.skip_breakpoint;
+    c->ctl.skip_breakpoint = 0;
+    if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
+    int kind;
+    for (;;) {
+        kind = boundary(c, until);
+        if (kind == -2) continue;
+        if (kind >= 0) break;
+        kind = execute(c, until);
+        if (kind >= 0) break;
+    }
+    c->exit.kind = (u32)kind;
+    c->exit.rip = c->rip;
+    *exit = c->exit;
+    return ACCEL_OK;
+}
+
+int accel_answer(accel_cpu *c, uint64_t value) {
+    if (!c->answer_wanted) return ACCEL_EINVAL;
+    struct answer *a = &c->answers[c->answer_count++];
+    *a = (struct answer){.value = value, .addr = c->exit.kind == ACCEL_EXIT_MMIO ? c->exit.gpa : c->exit.number, .kind = (u8)c->exit.kind,
+                         .size = c->exit.size};
+    c->answer_wanted = 0;
+    return ACCEL_OK;
+}
+
+void accel_stop(accel_cpu *c) { atomic_store(&c->stop, 1); }
+accel_control *accel_cpu_control(accel_cpu *c) { return &c->ctl; }
+uint64_t accel_ticks(accel_cpu *c) { return c->ticks; }
+uint64_t accel_retired(accel_cpu *c) { return c->ticks - c->extra; }
+void accel_stats_get(accel_cpu *c, accel_stats *out) { *out = c->stats; }
