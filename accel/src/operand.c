@@ -38,7 +38,7 @@ bool seg_linear(accel_cpu *c, int seg, u64 ea, unsigned size, int acc, u64 *lin)
     const struct segment *s = &c->seg[seg];
     ea &= 0xffffffff;
     *lin = (s->base + ea) & 0xffffffff;
-    if ((c->key & K_FLAT) && seg <= SEG_DS) {
+    if ((c->key & K_FLAT) && seg <= SEG_DS && !(seg == SEG_CS && acc == ACC_W)) {
         if (unlikely(ea + size - 1 > 0xffffffffull)) return segment_fault(c, seg);
         return true;
     }

@@ -382,7 +382,8 @@ static int check_break(accel_cpu *c) {
 /* Runs one slice and settles its accounts. -1: go on; else an exit kind. */
 static int execute(accel_cpu *c, u64 until) {
     bool tf = c->flags & F_TF, rf = c->flags & F_RF;
-    bool single = tf || rf || c->shadow || c->ctl.monitor_trap || c->ctl.step_range;
+    /* an instruction that is being answered runs alone: its answers must not reach the next one */
+    bool single = tf || rf || c->shadow || c->answer_count || c->ctl.monitor_trap || c->ctl.step_range;
     u64 left = until - c->ticks;
     c->slice = single ? 1 : left > SLICE_MAX ? SLICE_MAX : (s64)left;
     c->budget = c->slice;
