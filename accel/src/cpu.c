@@ -291,5 +291,3 @@ int accel_cpu_new(accel_machine *m, uint32_t index, uint32_t count, int model, u
     *out = c;
     return ACCEL_OK;
 }
-
-accel_control *accel_cpu_control(accel_cpu *c) { return &c->ctl; }

@@ -64,7 +64,7 @@ bool check_stack_segment(accel_cpu *c, u16 sel, unsigned cpl, int vec, u32 ext, 
 /* LLDT and the LDTR part of a task switch. */
 bool load_ldtr(accel_cpu *c, u16 sel, int vec, u32 ext);
 
-/* ---- stacks (op_far.c) ----------------------------------------------------------------------------------- */
+/* ---- stacks (stack.c) ----------------------------------------------------------------------------------- */
 
 /* Pushes to a stack that need not be the current one: all are checked before any is done. */
 struct stack {

@@ -1,0 +1,303 @@
+/*
+ * event.c - delivery of interrupts and exceptions through the IVT or IDT, with the rules for faults during delivery.
+ * (SDM vol. 3, "Interrupt and Exception Handling" and, for virtual-8086 mode, "8086 Emulation".)
+ *
+ * One call delivers one event. An attempt either commits as a whole or sets c->fault; the fault then becomes the event of
+ * the next attempt, or #DF, or a triple fault. Attempts are a loop of at most a handful of rounds, not recursion.
+ */
+#include "system.h"
+
+/* What one attempt knows besides the event. */
+struct delivery {
+    struct event e;
+    u32 ext;     /* EXT bit of error codes: the program did not ask for this event */
+    u32 saved_flags;
+    u64 saved_rip;
+};
+
+static bool is_soft(u8 type) { return type == ACCEL_EV_SWINTR || type == ACCEL_EV_SW_EXCEPTION; }
+
+/* Faults restart their instruction, so the saved RF keeps its breakpoint from hitting again. #DB pushes RF as it is;
+ * #BP and #OF are traps, #DF and #MC aborts (SDM vol. 3, "Instruction-Breakpoint Exception Condition"). */
+static bool sets_rf(const struct event *e) {
+    const u32 not_faults = 1u << EX_DB | 1u << EX_NMI | 1u << EX_BP | 1u << EX_OF | 1u << EX_DF | 1u << EX_MC;
+    return e->type == ACCEL_EV_EXCEPTION && !(not_faults >> (e->vector & 31) & 1);
+}
+
+/* What the CPU records when the event is an exception: CR2, DR6 and what #DB clears. */
+static void note_exception(accel_cpu *c, const struct event *e) {
+    if (e->type == ACCEL_EV_EXCEPTION && e->vector == EX_PF) c->cr2 = e->cr2;
+    if (e->type == ACCEL_EV_EXCEPTION && e->vector == EX_DB) {
+        if (c->pending_dbg) write_dr(c, 6, (c->dr[6] & ~0xfull) | c->pending_dbg);
+        c->pending_dbg = 0;
+    }
+    if (e->vector == EX_DB && (e->type == ACCEL_EV_EXCEPTION || e->type == ACCEL_EV_PRIV_SW_EXCEPTION)) {
+        c->dr[7] &= ~BIT(13); /* GD */
+        c->debugctl = 0;      /* LBR and BTF */
+    }
+}
+
+static void note_fault(accel_cpu *c, const struct event *e) {
+    if (e->type != ACCEL_EV_EXCEPTION) return;
+    if (c->chain_count == 3) memmove(&c->chain[0], &c->chain[1], 2 * sizeof c->chain[0]), c->chain_count = 2;
+    c->chain[c->chain_count++] =
+        (accel_fault){.rip = c->rip, .cr2 = c->cr2, .error = e->error, .vector = e->vector, .has_error = e->has_error};
+}
+
+/* ---- real mode ---------------------------------------------------------------------------------------------- */
+
+/* Through the interrupt vector table at `table` (real mode: IDTR; redirected INT n in virtual-8086 mode: 0). */
+static bool deliver_ivt(accel_cpu *c, struct delivery *d, u64 table, u32 flags_image, u32 clear) {
+    u16 entry[2];
+    struct stack s;
+    if (!sys_read(c, (table + 4u * d->e.vector) & 0xffffffff, entry, 4)) return false;
+    stack_current(c, &s);
+    if (!stack_push(c, &s, flags_image, 2) || !stack_push(c, &s, c->seg[SEG_CS].sel, 2) || !stack_push(c, &s, d->saved_rip, 2)) return false;
+    if (entry[0] > c->seg[SEG_CS].limit) return gp(c, d->ext);
+    stack_commit(c, &s);
+    c->r[R_RSP] = merge_sp(c->r[R_RSP], s.sp, s.mask);
+    set_segment_real(c, SEG_CS, entry[1]);
+    c->rip = entry[0];
+    c->flags &= ~clear;
+    return true;
+}
+
+static bool deliver_real(accel_cpu *c, struct delivery *d) {
+    if (4u * d->e.vector + 3 > c->idtr.limit) return gp(c, 8u * d->e.vector + 2 + d->ext);
+    return deliver_ivt(c, d, c->idtr.base, d->saved_flags, F_IF | F_TF | F_AC | F_RF);
+}
+
+/* ---- virtual-8086 extensions (SDM vol. 3, "Software Interrupt Handling Methods While Operating in Virtual-8086 Mode") */
+
+/* The redirection bitmap lies in the 32 bytes before the I/O map; a clear bit sends INT n to the program's own table.
+ * -1: c->fault is set. */
+static int redirected(accel_cpu *c, u8 vector) {
+    const struct segment *tr = &c->seg[SEG_TR];
+    u16 map;
+    u8 bits;
+    if (!(c->cr4 & CR4_VME) || !(tr->ar & 8) || tr->limit < 103) return 0;
+    if (!sys_read(c, tr->base + 102, &map, 2)) return -1;
+    if (map < 32 || map - 32u + vector / 8 > tr->limit) return 0;
+    if (!sys_read(c, tr->base + map - 32 + vector / 8, &bits, 1)) return -1;
+    return !(bits >> (vector & 7) & 1);
+}
+
+static bool deliver_redirected(accel_cpu *c, struct delivery *d) {
+    u32 image = d->saved_flags, clear = F_TF | F_AC | F_RF;
+    if (iopl_of(c) == 3) {
+        clear |= F_IF;
+    } else { /* the program sees VIF as IF and IOPL 3 */
+        image = (image & ~(u32)F_IF) | F_IOPL | (image & F_VIF ? F_IF : 0);
+        clear |= F_VIF;
+    }
+    return deliver_ivt(c, d, 0, image, clear);
+}
+
+/* ---- protected mode ------------------------------------------------------------------------------------------- */
+
+struct gate { u64 lo, hi; u32 type, dpl; bool present, trap; u16 sel; u64 offset; unsigned size; };
+
+static bool read_gate(accel_cpu *c, struct delivery *d, struct gate *g) {
+    unsigned entry = is_long(c) ? 16 : 8;
+    u32 error = 8u * d->e.vector + 2 + d->ext;
+    u64 raw[2] = {0, 0};
+    if (entry * d->e.vector + entry - 1 > c->idtr.limit) return gp(c, error);
+    u64 lin = c->idtr.base + entry * d->e.vector;
+    if (!is_long(c)) lin &= 0xffffffff;
+    if (!sys_read(c, lin, raw, entry)) return false;
+    g->lo = raw[0], g->hi = raw[1];
+    g->type = raw[0] >> 40 & 0x1f;
+    g->dpl = raw[0] >> 45 & 3;
+    g->present = raw[0] >> 47 & 1;
+    g->trap = g->type & 1;
+    g->sel = (u16)(raw[0] >> 16);
+    g->offset = (raw[0] & 0xffff) | (raw[0] >> 32 & 0xffff0000);
+    g->size = g->type & 8 ? 4 : 2;
+    bool known = g->type == 14 || g->type == 15;
+    if (is_long(c)) g->offset |= raw[1] << 32, g->size = 8;
+    else known |= g->type >= 5 && g->type <= 7;
+    if (g->type == 5) g->offset = 0;
+    else if (g->size == 2) g->offset &= 0xffff;
+    if (!known || (is_soft(d->e.type) && g->dpl < c->cpl)) return gp(c, error);
+    if (!g->present) return set_fault(c, EX_NP, true, error);
+    return true;
+}
+
+/* The handler's code segment. *cpl: the privilege it runs with. */
+static bool handler_code(accel_cpu *c, struct delivery *d, const struct gate *g, struct segment *cs, unsigned *cpl) {
+    struct descriptor code;
+    u32 error = (g->sel & 0xfffc) | d->ext;
+    if (!(g->sel & 0xfffc)) return gp(c, d->ext);
+    if (!need_descriptor(c, g->sel, false, EX_GP, d->ext, &code)) return false;
+    u32 ar = desc_ar(code.lo), dpl = AR_DPL_OF(ar);
+    if (!ar_is_code(ar) || dpl > c->cpl) return gp(c, error);
+    if (is_long(c) && (ar & (AR_L | AR_DB)) != AR_L) return gp(c, error);
+    if (!(ar & AR_P)) return set_fault(c, EX_NP, true, error);
+    *cpl = ar_is_conforming(ar) ? c->cpl : dpl;
+    if (in_vm86(c) && *cpl != 0) return gp(c, error);
+    if (!mark_accessed(c, &code)) return false;
+    *cs = segment_of((u16)((g->sel & ~3) | *cpl), code.lo);
+    return true;
+}
+
+static bool push_error(accel_cpu *c, struct delivery *d, struct stack *s, unsigned size) {
+    return !d->e.has_error || stack_push(c, s, d->e.error, size);
+}
+
+static bool push_return(accel_cpu *c, struct delivery *d, struct stack *s, unsigned size) {
+    return stack_push(c, s, d->saved_flags, size) && stack_push(c, s, c->seg[SEG_CS].sel, size) &&
+           stack_push(c, s, d->saved_rip, size) && push_error(c, d, s, size);
+}
+
+static void enter_handler(accel_cpu *c, const struct gate *g, const struct segment *cs, unsigned cpl) {
+    c->seg[SEG_CS] = *cs;
+    c->cpl = (u8)cpl;
+    c->rip = g->offset;
+    c->flags &= ~(u32)(F_TF | F_NT | F_VM | F_RF);
+    if (!g->trap) c->flags &= ~(u32)F_IF;
+}
+
+static bool deliver_long(accel_cpu *c, struct delivery *d, const struct gate *g) {
+    struct segment cs;
+    struct stack s;
+    unsigned cpl, ist = g->lo >> 32 & 7;
+    u64 rsp = c->r[R_RSP];
+    if (!handler_code(c, d, g, &cs, &cpl)) return false;
+    bool inner = cpl != c->cpl;
+    if (ist && !tss_rsp(c, 36 + 8 * (ist - 1), d->ext, &rsp)) return false;
+    if (!ist && inner && !tss_rsp(c, 4 + 8 * cpl, d->ext, &rsp)) return false;
+    if (!canonical(c, rsp)) return set_fault(c, EX_SS, true, d->ext);
+    stack_on_64(c, &s, rsp & ~0xfull, cpl, d->ext);
+    if (!stack_push(c, &s, c->seg[SEG_SS].sel, 8) || !stack_push(c, &s, c->r[R_RSP], 8) || !push_return(c, d, &s, 8)) return false;
+    if (!canonical(c, g->offset)) return gp(c, d->ext);
+    stack_commit(c, &s);
+    c->r[R_RSP] = s.sp;
+    if (inner) set_null_segment(c, SEG_SS, (u16)cpl), c->seg[SEG_SS].ar |= cpl << 5;
+    enter_handler(c, g, &cs, cpl);
+    return true;
+}
+
+static bool deliver_same(accel_cpu *c, struct delivery *d, const struct gate *g, const struct segment *cs) {
+    struct stack s;
+    stack_current(c, &s);
+    s.error = d->ext;
+    if (!push_return(c, d, &s, g->size)) return false;
+    if (g->offset > cs->limit) return gp(c, d->ext);
+    stack_commit(c, &s);
+    c->r[R_RSP] = merge_sp(c->r[R_RSP], s.sp, s.mask);
+    enter_handler(c, g, cs, c->cpl);
+    return true;
+}
+
+static bool deliver_inner(accel_cpu *c, struct delivery *d, const struct gate *g, const struct segment *cs, unsigned cpl) {
+    static const u8 v86_order[] = {SEG_GS, SEG_FS, SEG_DS, SEG_ES};
+    struct segment ss;
+    struct stack s;
+    u16 sel;
+    u64 sp;
+    bool v86 = in_vm86(c);
+    if (!tss_stack(c, cpl, d->ext, &sel, &sp)) return false;
+    if (!check_stack_segment(c, sel, cpl, EX_TS, d->ext, false, &ss)) return false;
+    stack_on(c, &s, &ss, sp, cpl, (sel & 0xfffc) | d->ext);
+    for (unsigned i = 0; v86 && i < sizeof v86_order; i++)
+        if (!stack_push(c, &s, c->seg[v86_order[i]].sel, g->size)) return false;
+    if (!stack_push(c, &s, c->seg[SEG_SS].sel, g->size) || !stack_push(c, &s, c->r[R_RSP], g->size)) return false;
+    if (!push_return(c, d, &s, g->size)) return false;
+    if (g->offset > cs->limit) return gp(c, d->ext);
+    stack_commit(c, &s);
+    for (unsigned i = 0; v86 && i < sizeof v86_order; i++) set_null_segment(c, v86_order[i], 0);
+    c->seg[SEG_SS] = ss;
+    c->r[R_RSP] = merge_sp(c->r[R_RSP], s.sp, s.mask);
+    enter_handler(c, g, cs, cpl);
+    return true;
+}
+
+static bool deliver_protected(accel_cpu *c, struct delivery *d) {
+    struct gate g;
+    struct segment cs;
+    unsigned cpl;
+    if (in_vm86(c) && d->e.type == ACCEL_EV_SWINTR) {
+        int own = redirected(c, d->e.vector);
+        if (own) return own > 0 && deliver_redirected(c, d);
+        if (iopl_of(c) < 3) return gp(c, 0);
+    }
+    if (!read_gate(c, d, &g)) return false;
+    if (is_long(c)) return deliver_long(c, d, &g);
+    if (g.type == 5) {
+        bool switched = false;
+        c->flags = (c->flags & ~(u32)F_RF) | (d->saved_flags & F_RF);
+        return task_switch(c, g.sel, TASK_EVENT, d->saved_rip, d->e.has_error, d->e.error, d->ext, &switched);
+    }
+    if (!handler_code(c, d, &g, &cs, &cpl)) return false;
+    return cpl == c->cpl && !in_vm86(c) ? deliver_same(c, d, &g, &cs) : deliver_inner(c, d, &g, &cs, cpl);
+}
+
+/* ---- nested faults ----------------------------------------------------------------------------------------------- */
+
+enum fault_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
+
+/* SDM vol. 3, "Interrupt and Exception Classes"; what is not an exception is benign whatever its vector. */
+static enum fault_class class_of(const struct event *e) {
+    if (e->type != ACCEL_EV_EXCEPTION) return BENIGN;
+    switch (e->vector) {
+    case EX_DE: case EX_TS: case EX_NP: case EX_SS: case EX_GP: return CONTRIBUTORY;
+    case EX_PF: case 20: return PAGE_FAULT;
+    case EX_DF: return DOUBLE_FAULT;
+    default: return BENIGN;
+    }
+}
+
+/* The event that follows from a fault while delivering `first`. False: triple fault. */
+static bool combine(const struct event *first, const struct fault *f, struct event *out) {
+    *out = (struct event){.type = ACCEL_EV_EXCEPTION, .vector = f->vector, .has_error = f->has_error, .error = f->error, .cr2 = f->cr2};
+    enum fault_class a = class_of(first), b = class_of(out);
+    if (a == DOUBLE_FAULT) return false;
+    if ((a == CONTRIBUTORY && b == CONTRIBUTORY) || (a == PAGE_FAULT && b != BENIGN))
+        *out = (struct event){.type = ACCEL_EV_EXCEPTION, .vector = EX_DF, .has_error = true, .error = 0};
+    return true;
+}
+
+static bool attempt(accel_cpu *c, const struct event *e) {
+    struct delivery d = {.e = *e, .ext = !is_soft(e->type), .saved_flags = get_rflags(c), .saved_rip = c->rip};
+    if (is_soft(e->type) || e->type == ACCEL_EV_PRIV_SW_EXCEPTION) {
+        d.saved_rip += e->length;
+        if (!is_code64(c)) d.saved_rip &= c->key & K_CODE32 ? 0xffffffff : 0xffff;
+    }
+    if (sets_rf(e)) d.saved_flags |= F_RF;
+    return c->cr0 & CR0_PE ? deliver_protected(c, &d) : deliver_real(c, &d);
+}
+
+static void triple_fault(accel_cpu *c, const struct fault *f) {
+    note_fault(c, &(struct event){.type = ACCEL_EV_EXCEPTION, .vector = f->vector, .has_error = f->has_error, .error = f->error});
+    c->ctl.activity = ACCEL_SHUTDOWN;
+    c->exit.kind = ACCEL_EXIT_TRIPLE_FAULT;
+    c->exit.vector = f->vector;
+    c->exit.has_error = f->has_error;
+    c->exit.error = f->error;
+    c->exit.inst_length = 0;
+}
+
+bool deliver_event(accel_cpu *c, struct event e) {
+    u8 origin = c->origin;
+    bool delivered;
+    c->origin = ACCEL_ORIGIN_EVENT;
+    c->chain_count = 0;
+    c->ticks++;
+    c->extra++;
+    for (;;) {
+        struct event next;
+        note_exception(c, &e);
+        note_fault(c, &e);
+        delivered = attempt(c, &e);
+        if (delivered) break;
+        if (!combine(&e, &c->fault, &next)) {
+            triple_fault(c, &c->fault);
+            break;
+        }
+        e = next;
+    }
+    c->origin = origin;
+    c->shadow = 0;
+    update_mode(c);
+    return delivered;
+}
