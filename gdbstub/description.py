@@ -22,7 +22,9 @@ class Register:
 
     `bits` is a multiple of 8. `type` names a predefined type or one defined in the same feature. `group`
     is what ``info registers GROUP`` shows. `save_restore` False keeps an inferior call from writing it
-    back. `generic`, `dwarf` and `encoding` are LLDB's attributes and omitted when None.
+    back (gdb on x86 ignores that). A `read_only` register cannot be written by clients; a client that writes
+    back what it has read is humoured. `generic`, `dwarf` and `encoding` are LLDB's attributes and omitted
+    when None.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Register:
     type: str = "int"
     group: str | None = None
     save_restore: bool = True
+    read_only: bool = False
     generic: str | None = None
     dwarf: int | None = None
     encoding: str | None = None

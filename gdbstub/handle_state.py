@@ -61,16 +61,22 @@ def _register(context: Context, number: int) -> Register:
 async def read_register(context: Context, request: ReadRegister) -> Outcome:
     """`p`."""
     register = _register(context, request.number)
-    values = await context.target.read_registers(context.general_thread(), (register.name,))
+    thread = context.general_thread()
+    values = await context.target.read_registers(thread, (register.name,))
+    if register.read_only and values[0] is not None:
+        context.session.remember(thread, register.name, values[0])
     return Registers([_sized(register, values[0])])
 
 
 async def write_register(context: Context, request: WriteRegister) -> Outcome:
-    """`P`."""
-    register = _register(context, request.number)
+    """`P`. gdb writes all registers back after a call: for a read-only one that is no error."""
+    register, thread = _register(context, request.number), context.general_thread()
     if len(request.value) != register.size:
         raise RegisterError(register.name, f"expected {register.size} bytes, not {len(request.value)}")
-    await context.target.write_registers(context.general_thread(), [(register.name, request.value)])
+    if not register.read_only:
+        await context.target.write_registers(thread, [(register.name, request.value)])
+    elif not context.session.has_given(thread, register.name, request.value):
+        raise RegisterError(register.name, "cannot be written")
     return Ok()
 
 

@@ -295,7 +295,7 @@ async def serve(
                 await serve_stream(open_target, stream, client)
         await trio.aclose_forcefully(stream)
 
-    async with trio.open_nursery() as nursery, _listen(addresses) as (listeners, names):
+    async with _listen(addresses) as (listeners, names), trio.open_nursery() as nursery:
         for listener in listeners:
             nursery.start_soon(trio.serve_listeners, accept, [listener])
         for name in names:

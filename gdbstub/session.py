@@ -37,6 +37,7 @@ PACKET_SIZE = 0x20000
 """Largest payload in either direction, in bytes as they stand on the wire."""
 NEGOTIATED = frozenset({b"swbreak+", b"hwbreak+", b"error-message+", b"multiprocess+", b"no-resumed+"})
 """The client's features that are remembered."""
+_REMEMBERED = 16
 
 
 class State(enum.Enum):
@@ -102,6 +103,7 @@ class Session:
         self.physical = False
         self.transfers: dict[tuple[str, str], bytes] = {}
         self.threads_left: list[int] = []
+        self._given: dict[tuple[int, str], deque[bytes]] = {}
         self._run_length = run_length
         self._acknowledge = True
         self._decoder = framing.Decoder(packet_size, greeting=True)
@@ -131,6 +133,14 @@ class Session:
         self.last_event = event
         self.selected_general = event.thread if isinstance(event, Stop) else ANY_THREAD
         self.selected_continue = ANY_THREAD
+
+    def remember(self, thread: int, register: str, value: bytes) -> None:
+        """Note a value of a read-only register that the client has seen."""
+        self._given.setdefault((thread, register), deque(maxlen=_REMEMBERED)).append(value)
+
+    def has_given(self, thread: int, register: str, value: bytes) -> bool:
+        """Whether `value` is one of those last noted."""
+        return value in self._given.get((thread, register), ())
 
     def negotiate(self, offered: Features) -> None:
         """Replace the client's features by those it offers now."""

@@ -13,8 +13,11 @@ Conventions of the `system` group, all of them read through ``p``:
 
 * ``mode`` is how instructions are decoded now, `MODES`.
 * ``linear_pc`` is the address that breakpoints compare with: CS base + rip outside 64-bit mode.
-* ``ticks`` and ``retired`` are the machine's counters; with ``cpl``, ``mode`` and ``linear_pc`` they follow
-  from other state and cannot be written.
+* ``ticks`` and ``retired`` are the machine's counters; with ``cpl``, ``mode``, ``linear_pc`` and ``tsc`` they
+  follow from other state and are read-only.
+
+gdb for x86 knows its own register groups only: it shows the `system` registers with ``info registers`` or by
+name, and saves and restores them around a function call, ``save-restore="no"`` or not.
 
 Sources: *Debugging with GDB*, appendix "Target Descriptions", section "x86 Features"; Intel SDM
 volume 3, chapters "System Architecture Overview", "Debug, Branch Profile, TSC ...", and "VM Control
@@ -223,13 +226,16 @@ SYSTEM_ROWS: tuple[tuple[str, int, str], ...] = (
     ("linear_pc", 64, "code_ptr"),
 )
 """The group `system`: name, bits, type."""
+READ_ONLY = frozenset({"tsc", "cpl", "mode", "ticks", "retired", "linear_pc"})
+"""Registers of the group that clients cannot write. A call from gdb must not turn back the clock."""
 
 
 def _system() -> Feature:
     return Feature(
         "org.hv.x86.system",
         tuple(
-            Register(name, bits, kind, group="system", save_restore=False) for name, bits, kind in SYSTEM_ROWS
+            Register(name, bits, kind, group="system", save_restore=False, read_only=name in READ_ONLY)
+            for name, bits, kind in SYSTEM_ROWS
         ),
         types=(_CR0, _CR3, _CR4, _EFER, _XCR0, _ATTR, _DR6, _DR7, _APIC_BASE, _MODE),
         general=False,

@@ -35,9 +35,7 @@ def test_an_address_is_read(text: str, address: Address) -> None:
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize(
-    "text", ["", ":", "65536", "host", "host:", "1:2:3", "unix:", "-1", "1234 ", "::1:5"]
-)
+@pytest.mark.parametrize("text", ["", ":", "65536", "host", "host:", "1:2:3", "unix:", "-1", "1 ", "::1:5"])
 def test_what_is_no_address_is_refused_with_one_line(text: str) -> None:
     with pytest.raises(gdbstub.AddressError) as caught:
         parse_address(text)
@@ -125,7 +123,7 @@ async def test_a_file_is_never_replaced_by_a_socket(tmp_path: Path) -> None:
 
 async def test_a_bug_in_opening_a_target_closes_that_connection_only() -> None:
     fine = ToyTarget()
-    outcomes = [KeyError("bug"), fine]
+    outcomes: list[Exception | ToyTarget] = [KeyError("bug"), fine]
 
     def open_target(client: gdbstub.Client) -> gdbstub.Target:
         outcome = outcomes.pop(0)

@@ -163,10 +163,23 @@ async def test_an_unavailable_register_is_x() -> None:
 
 async def test_a_register_that_cannot_be_written_says_so() -> None:
     target = toy()
-    number = target.description.numbers["mode"]
+    number = target.description.numbers["ldtr"]
     async with connected(target, b"error-message+") as client:
-        assert await client.request(b"P%x=03000000" % number) == b"E.register mode: cannot be written"
-        assert await client.request(b"P%x=06000000" % number) == b"OK"
+        assert await client.request(b"P%x=03000000" % number) == b"E.register ldtr: not in the toy"
+
+
+async def test_a_read_only_register_takes_back_only_what_it_gave() -> None:
+    target = toy()
+    number = target.description.numbers["ticks"]
+    async with connected(target, b"error-message+") as client:
+        await client.request(b"P%x=%b" % (number, b"00" * 8))
+        before = await client.request(b"p%x" % number)
+        await client.resume(b"vCont;s:1")
+        after = target.registers[0]["ticks"]
+        assert await client.request(b"P%x=%b" % (number, before)) == b"OK"
+        assert target.registers[0]["ticks"] == after
+        refused = await client.request(b"P%x=%b" % (number, b"77" * 8))
+        assert refused == b"E.register ticks: cannot be written"
 
 
 async def test_memory_is_read_and_written_in_both_forms() -> None:

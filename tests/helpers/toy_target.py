@@ -1,7 +1,7 @@
 """A toy machine for the debug server's tests: 64 KiB of memory, two threads, x86-64 registers in a dict.
 
-It executes six x86 instructions: nop (90), jmp rel8 (eb), inc eax (ff c0), mov [rdi],al (88 07),
-mov al,[rdi] (8a 07) and hlt (f4), which powers the machine off. Any other byte is a stop with SIGILL.
+It executes seven x86 instructions: nop (90), jmp rel8 (eb), ret (c3), inc eax (ff c0), mov [rdi],al
+(88 07), mov al,[rdi] (8a 07) and hlt (f4), which powers the machine off. Any other byte is a stop with SIGILL.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from gdbstub.target import (
 RAM_SIZE = 0x10000
 INLINE_TICKS = 16
 SLICE_TICKS = 500
-READ_ONLY = frozenset({"ticks", "retired", "cpl", "mode", "linear_pc"})
 
 
 class ToyTarget:
@@ -98,8 +97,8 @@ class ToyTarget:
     async def write_registers(self, thread: int, values: Sequence[tuple[str, bytes]]) -> None:
         registers = self.registers[thread - 1]
         for name, value in values:
-            if name in READ_ONLY and registers[name] != value:
-                raise RegisterError(name, "cannot be written")
+            if name == "ldtr" and registers[name] != value:
+                raise RegisterError(name, "not in the toy")
         registers.update(values)
 
     async def read_memory(self, thread: int, address: int, length: int) -> bytes:
@@ -211,6 +210,10 @@ class ToyTarget:
                 pc += 1
             case 0xEB, distance:
                 pc += 2 + (distance ^ 0x80) - 0x80
+            case 0xC3, _:
+                rsp = int.from_bytes(registers["rsp"], "little")
+                pc = int.from_bytes(self.ram[rsp : rsp + 8], "little")
+                registers["rsp"] = (rsp + 8).to_bytes(8, "little")
             case 0xFF, 0xC0:
                 value = int.from_bytes(registers["rax"], "little") + 1
                 registers["rax"] = (value & 0xFFFF_FFFF).to_bytes(8, "little")
