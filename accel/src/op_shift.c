@@ -4,8 +4,7 @@
  *
  * The count is taken modulo 32 (64 with a 64-bit operand); a count of zero changes no flag. What SDM vol. 2 leaves undefined:
  * OF after a count other than one follows the same formula as for one (as on Intel and AMD processors); AF is cleared by
- * shifts; CF after a shift by more than
- * the width is the last bit shifted out of the operand extended by zeros (SHL, SHR) or by its sign (SAR).
+ * shifts; CF after a shift by more than the width is the last bit shifted out of the operand extended by zeros (SHL, SHR) or by its sign (SAR).
  */
 #include "exec.h"
 
