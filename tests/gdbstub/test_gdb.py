@@ -101,7 +101,8 @@ async def test_registers_are_shown_by_their_groups(remote: str, tmp_path: Path) 
     assert "cr0            0x80000011          [ PE ET PG ]" in rest
     assert "$1 = (void (*)()) 0x1000" in rest
     assert "$2 = {0, 0, 0, 0}" in rest
-    assert "$3 = 0\n$4 = [ PF ZF IF IOPL=0 ]\n$5 = long64\n$6 = <unavailable>\n$7 = 0\n$8 = 4096" in rest
+    assert "$3 = 0\n$4 = [ PF ZF IF IOPL=0 ]\n$5 = long64\n$6 = <unavailable>\n$7 = 0\n" in rest
+    assert "0x1000" in rest.partition("$8 = ")[2].partition("\n")[0]
     assert "R7: Valid" in rest
     assert "warning: Mal" not in text
 
@@ -188,18 +189,11 @@ async def test_a_function_is_called_and_the_clock_not_turned_back(
 ) -> None:
     """gdb writes all registers back after the call, also those that the call has moved on."""
     target.ram[0x4000:0x4003] = bytes.fromhex("ffc0 c3")
-    text = await gdb(
-        [
-            remote,
-            "set $rsp = 0x8000",
-            "set $rax = 41",
-            "p ((int (*) (void)) 0x4000) ()",
-            "p $rip",
-            "p $ticks",
-        ],
-        tmp_path,
-    )
-    assert "$1 = 42\n$2 = (void (*)()) 0x1000\n$3 = 2" in text
+    call = "p ((int (*) (void)) 0x4000) ()"
+    text = await gdb([remote, "set $rsp = 0x8000", "set $rax = 41", call, "p $rip"], tmp_path)
+    # Before such a call the ABI wants the number of vector arguments in al: none.
+    assert "$1 = 1\n$2 = (void (*)()) 0x1000\n" in text
+    assert target.registers[0]["ticks"] == (2).to_bytes(8, "little")
     assert target.registers[0]["rax"] == (41).to_bytes(8, "little")
 
 

@@ -1,7 +1,7 @@
 """A toy machine for the debug server's tests: 64 KiB of memory, two threads, x86-64 registers in a dict.
 
 It executes seven x86 instructions: nop (90), jmp rel8 (eb), ret (c3), inc eax (ff c0), mov [rdi],al
-(88 07), mov al,[rdi] (8a 07) and hlt (f4), which powers the machine off. Any other byte is a stop with SIGILL.
+(88 07), mov al,[rdi] (8a 07) and hlt (f4), which powers the machine off. Any other byte stops with SIGILL.
 """
 
 from __future__ import annotations
