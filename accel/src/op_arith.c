@@ -141,3 +141,11 @@ COMPARE_EXCHANGE(8)
 COMPARE_EXCHANGE(16)
 COMPARE_EXCHANGE(32)
 COMPARE_EXCHANGE(64)
+
+/* INC and DEC with the register in the opcode (40+, 48+): 16 and 32 bits only. */
+HANDLER(h_inc_16) { return h_inc_16_r(c, o); }
+HANDLER(h_inc_32) { return h_inc_32_r(c, o); }
+HANDLER(h_inc_64) { return h_inc_64_r(c, o); }
+HANDLER(h_dec_16) { return h_dec_16_r(c, o); }
+HANDLER(h_dec_32) { return h_dec_32_r(c, o); }
+HANDLER(h_dec_64) { return h_dec_64_r(c, o); }
