@@ -7,6 +7,7 @@ request at a time and does not try to understand targets; it knows the shapes of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import trio
 
@@ -99,7 +100,8 @@ def parse_stop(reply: bytes) -> StopInfo:
 
 
 class Client:
-    """A client on a stream. `console` collects what the server sent as console text."""
+    """A client on a stream, closed at the end of an ``async with``. `console` collects what the server sent as
+    console text."""
 
     def __init__(self, stream: trio.abc.Stream, session: ClientSession | None = None) -> None:
         self.console = bytearray()
@@ -190,6 +192,12 @@ class Client:
             data += part[1:]
             if part.startswith(b"l"):
                 return bytes(data)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the stream."""

@@ -12,7 +12,7 @@ from gdbstub.requests import PACKETS
 from gdbstub.server import serve_stream
 from tests.helpers.serve_toy import toy_with_programs
 
-SEEDS = range(60)
+SEEDS = range(150)
 PACKETS_PER_SESSION = 60
 MAX_REPLY_BYTES = 1 << 25
 ENDING = {b"k", b"D", b"vKill"}
