@@ -60,7 +60,7 @@ class Mtrap:
 
 @dataclass(frozen=True, slots=True)
 class Bpt:
-    """A breakpoint, before the instruction at `rip`. `length` is that of a guest's INT3 (1, or 2 for CD 03)."""
+    """A breakpoint, before the instruction at `rip`. `length`: of a guest's INT3 (1; 2 for CD 03)."""
 
     rip: int
     source: BptSource

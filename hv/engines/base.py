@@ -214,7 +214,7 @@ class Engine(Protocol):
         ...
 
     def add_memory(self, gpa: int, size: int, *, rom: bool = False) -> None:
-        """A zeroed memory slot; `gpa` and `size` in whole pages. ConfigError when the host has no memory for it."""
+        """A zeroed memory slot, in whole pages. ConfigError when the host has no memory for it."""
         ...
 
     def set_a20(self, enabled: bool) -> None:
@@ -237,20 +237,22 @@ class Engine(Protocol):
         """Guest page numbers written in epoch `since` or later, ascending; 1 is the first epoch."""
         ...
 
-    def add_breakpoint(self, id: int, space: AddressSpace, address: int) -> None:
+    def add_breakpoint(self, number: int, space: AddressSpace, address: int) -> None:
         """Stop before the instruction at `address`. Several may share an address."""
         ...
 
-    def remove_breakpoint(self, id: int) -> None:
-        """KeyError if there is none with that id."""
+    def remove_breakpoint(self, number: int) -> None:
+        """KeyError if there is none with that number."""
         ...
 
-    def add_watchpoint(self, id: int, space: AddressSpace, address: int, size: int, access: WatchAccess) -> None:
+    def add_watchpoint(
+        self, number: int, space: AddressSpace, address: int, size: int, access: WatchAccess
+    ) -> None:
         """Report accesses to `[address, address + size)` after the tick that makes them."""
         ...
 
-    def remove_watchpoint(self, id: int) -> None:
-        """KeyError if there is none with that id."""
+    def remove_watchpoint(self, number: int) -> None:
+        """KeyError if there is none with that number."""
         ...
 
     def close(self) -> None:

@@ -135,7 +135,7 @@ class SoftCpu:
                 else:
                     answer(cpu, access.read_mmio(ticks, record.gpa, record.size))
                     answering = True
-            elif kind == _RDMSR or kind == _WRMSR:
+            elif kind in (_RDMSR, _WRMSR):
                 ticks = ticks_of(cpu)
                 self._answer_msr(ticks, access, kind == _WRMSR)
                 answering = True
@@ -345,24 +345,26 @@ class SoftEngine:
                 return pages
             start = pages[-1] + 1
 
-    def add_breakpoint(self, id: int, space: AddressSpace, address: int) -> None:
+    def add_breakpoint(self, number: int, space: AddressSpace, address: int) -> None:
         """See `Engine.add_breakpoint`."""
-        _check(lib.accel_break_add(self._machine, id, int(space), address), "set a breakpoint")
+        _check(lib.accel_break_add(self._machine, number, int(space), address), "set a breakpoint")
 
-    def remove_breakpoint(self, id: int) -> None:
+    def remove_breakpoint(self, number: int) -> None:
         """See `Engine.remove_breakpoint`."""
-        if lib.accel_break_remove(self._machine, id) != lib.ACCEL_OK:
-            raise KeyError(id)
+        if lib.accel_break_remove(self._machine, number) != lib.ACCEL_OK:
+            raise KeyError(number)
 
-    def add_watchpoint(self, id: int, space: AddressSpace, address: int, size: int, access: WatchAccess) -> None:
+    def add_watchpoint(
+        self, number: int, space: AddressSpace, address: int, size: int, access: WatchAccess
+    ) -> None:
         """See `Engine.add_watchpoint`."""
-        status = lib.accel_watch_add(self._machine, id, int(space), address, size, int(access))
+        status = lib.accel_watch_add(self._machine, number, int(space), address, size, int(access))
         _check(status, "set a watchpoint")
 
-    def remove_watchpoint(self, id: int) -> None:
+    def remove_watchpoint(self, number: int) -> None:
         """See `Engine.remove_watchpoint`."""
-        if lib.accel_watch_remove(self._machine, id) != lib.ACCEL_OK:
-            raise KeyError(id)
+        if lib.accel_watch_remove(self._machine, number) != lib.ACCEL_OK:
+            raise KeyError(number)
 
     def close(self) -> None:
         """See `Engine.close`."""

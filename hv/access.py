@@ -1,0 +1,179 @@
+"""From a vCPU's device access to the board, and what it costs in time.
+
+`DeviceAccess` is the engine's `Access` for whichever vCPU runs. It keeps the machine clock exact at
+every access (machine ticks = base + ticks of the running CPU), charges a fixed number of ticks for
+each, and tells the engine how far it may go before the scheduler has something to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from hv.bus import MmioBus, PortBus
+from hv.clock import MachineClock
+from hv.device import State, Value
+from hv.engines.base import Control
+
+DEVICE_COST: Final = 500  # machine ticks per port, MMIO or MSR access: about the microsecond of an ISA cycle
+
+
+class Board(Protocol):
+    """What the machine monitor needs of a board: everything around the CPUs and memory."""
+
+    @property
+    def clock(self) -> MachineClock:
+        """The machine clock with the devices' timers."""
+        ...
+
+    @property
+    def ports(self) -> PortBus:
+        """The I/O port bus."""
+        ...
+
+    @property
+    def mmio(self) -> MmioBus:
+        """The bus behind every address that is not memory."""
+        ...
+
+    def interrupt_pending(self, vcpu: int) -> bool:
+        """Whether a maskable interrupt may be delivered to `vcpu` now, priorities considered."""
+        ...
+
+    def acknowledge(self, vcpu: int) -> int | None:
+        """Take the interrupt at the moment of its delivery: its vector, or None if it went away."""
+        ...
+
+    def task_priority(self, vcpu: int) -> int:
+        """CR8 of `vcpu`, 0 to 15."""
+        ...
+
+    def set_task_priority(self, vcpu: int, value: int) -> None:
+        """The guest wrote CR8."""
+        ...
+
+    def read_msr(self, vcpu: int, msr: int) -> int | None:
+        """An MSR that belongs to the board; None is #GP."""
+        ...
+
+    def write_msr(self, vcpu: int, msr: int, value: int) -> bool:
+        """Likewise; False is #GP."""
+        ...
+
+    def receive(self, uart: int, data: bytes) -> None:
+        """Bytes arrive at serial port `uart`."""
+        ...
+
+    def reset(self) -> None:
+        """Machine reset of every device."""
+        ...
+
+    def save(self) -> State:
+        """The state of every device and of the clock."""
+        ...
+
+    def load(self, state: Mapping[str, Value]) -> None:
+        """Take over a saved state."""
+        ...
+
+
+class DeviceAccess:
+    """Answers the running vCPU's device accesses. `begin` and `finish` bracket each run of the engine."""
+
+    __slots__ = (
+        "_base",
+        "_board",
+        "_bound",
+        "_clock",
+        "_control",
+        "_end",
+        "_mmio",
+        "_ports",
+        "_vcpu",
+        "attention",
+        "count",
+        "until",
+    )
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._clock = board.clock
+        self._ports = board.ports
+        self._mmio = board.mmio
+        self._control: Control | None = None
+        self._vcpu = self._base = self._bound = self._end = 0
+        self.attention = False
+        """Set by whoever wants the scheduler to look as soon as the present instruction has retired."""
+        self.until = 0
+        self.count = 0
+
+    def begin(self, vcpu: int, control: Control, ticks: int, end: int, bound: int) -> None:
+        """`vcpu` runs from `ticks`, at most to its own tick `end` and to machine tick `bound`."""
+        self._vcpu = vcpu
+        self._control = control
+        self._base = self._clock.now - ticks
+        self._end = end
+        self._bound = bound
+        control.time_base = self._base
+        self._set_until()
+
+    def finish(self, ticks: int) -> None:
+        """The run ended at `ticks`: bring the machine clock there."""
+        self._clock.advance(self._base + ticks - self._clock.now)
+
+    def _set_until(self) -> None:
+        if self.attention:
+            self.until = 0
+            return
+        deadline = self._clock.next_deadline()
+        bound = self._bound if deadline is None or self._bound < deadline else deadline
+        until = bound - self._base
+        self.until = until if until < self._end else self._end
+
+    def _charge(self) -> None:
+        self.count += 1
+        self._clock.now += DEVICE_COST
+        self._base += DEVICE_COST
+        if self._control is not None:
+            self._control.time_base = self._base
+        self._set_until()
+
+    def read_port(self, ticks: int, port: int, size: int) -> int:
+        """See `hv.engines.base.Access`."""
+        self._clock.now = self._base + ticks
+        value = self._ports.read(port, size)
+        self._charge()
+        return value
+
+    def write_port(self, ticks: int, port: int, size: int, value: int) -> None:
+        """See `hv.engines.base.Access`."""
+        self._clock.now = self._base + ticks
+        self._ports.write(port, size, value)
+        self._charge()
+
+    def read_mmio(self, ticks: int, gpa: int, size: int) -> int:
+        """See `hv.engines.base.Access`."""
+        self._clock.now = self._base + ticks
+        value = self._mmio.read(gpa, size, self._vcpu)
+        self._charge()
+        return value
+
+    def write_mmio(self, ticks: int, gpa: int, size: int, value: int) -> None:
+        """See `hv.engines.base.Access`."""
+        self._clock.now = self._base + ticks
+        self._mmio.write(gpa, size, value, self._vcpu)
+        self._charge()
+
+    def read_msr(self, ticks: int, msr: int) -> int | None:
+        """See `hv.engines.base.Access`."""
+        self._clock.now = self._base + ticks
+        value = self._board.read_msr(self._vcpu, msr)
+        self._charge()
+        return value
+
+    def write_msr(self, ticks: int, msr: int, value: int) -> bool:
+        """See `hv.engines.base.Access`."""
+        self._clock.now = self._base + ticks
+        accepted = self._board.write_msr(self._vcpu, msr, value)
+        self._charge()
+        return accepted

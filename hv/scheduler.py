@@ -1,0 +1,388 @@
+"""Which vCPU runs, and for how long: deterministic round robin in one thread.
+
+Current vCPU and remaining quantum are machine state. A quantum is `QUANTUM` ticks of its vCPU; HLT ends
+it, and so does PAUSE while another vCPU can run. What the guest sees depends on that state, the machine
+clock and the guest alone: `run` may be left at any tick and called again without changing anything.
+
+The rule that makes this so is `settle`: after every run of the engine all work due at the present tick is
+done (timers, signals, choice of the next vCPU), and doing it again does nothing. Whoever looks at the
+machine between two runs sees settled state, and there is one settled state per machine tick. Interrupts
+are acknowledged only when their delivery follows at once, in the same entry.
+
+What a debugger may impose, and the log of outside influences must record, leaves through `influence`:
+a switch to another vCPU than the one whose turn it is, an interrupt held back, time that passes while
+runnable vCPUs are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, assert_never
+
+from hv.access import Board, DeviceAccess
+from hv.clock import NEVER
+from hv.device import Field, State, Value, load_fields, save_fields
+from hv.engines.base import Activity, Control, Engine, EngineCpu, EventType
+from hv.exits import (
+    Bpt,
+    Cr8,
+    Deadline,
+    ExceptionExit,
+    Exit,
+    Hlt,
+    IrqWindow,
+    Kick,
+    Mtrap,
+    NmiWindow,
+    Pause,
+    Tpr,
+    TripleFault,
+    Unhandled,
+    Unimplemented,
+    Wait,
+    Watch,
+)
+from hv.inputs import Advance, Influence, IrqHeld, IrqMask, SwitchVcpu
+from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
+from hv.registers import read_int, write_int
+from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendSignal
+
+QUANTUM: Final = 50_000
+PAUSE_COST: Final = 1_000  # machine ticks per PAUSE: a waiting guest must see time pass
+RFLAGS_IF: Final = 1 << 9
+
+
+class Scheduler:
+    """Runs the vCPUs of one machine. Called by the machine's owner; only `request_stop` from anywhere."""
+
+    kind: Final = "scheduler"
+    version: Final = 1
+    _fields: Final = (Field("current", 8), Field("remaining", 32))
+
+    def __init__(
+        self,
+        engine: Engine,
+        cpus: Sequence[EngineCpu],
+        board: Board,
+        signals: Signals,
+        influence: Callable[[Influence], None],
+        *,
+        host_clock: bool = False,
+    ) -> None:
+        self.current = 0
+        self.remaining = QUANTUM
+        self.host_clock = host_clock
+        self.pass_over: set[int] = set()
+        """vCPUs whose breakpoint was just reported: it is passed over until they have done one tick."""
+        self.held: int | None = None
+        """The vCPU whose next tick holds maskable interrupts back; set by an `IrqHeld` that is applied."""
+        self.masked: set[int] = set()
+        """vCPUs from which maskable interrupts are held back; set by `IrqMask` items that are applied."""
+        self._engine = engine
+        self._cpus = cpus
+        self._board = board
+        self._clock = board.clock
+        self._signals = signals
+        self._influence = influence
+        self._access = DeviceAccess(board)
+        signals.access = self._access
+        self._suspended: SuspendSignal | None = None
+        self._stop_requested = False
+        self._alone: bool | None = None
+        self._cr8 = [0] * len(cpus)
+        for cpu in cpus:
+            cpu.control.pause_exit = 1
+
+    # --- the machine's owner -----------------------------------------------------------------------
+
+    def run(self, goal: Goal) -> Outcome:
+        """Run until `goal` holds or something happens that its owner must decide."""
+        self.refresh()
+        self.settle()
+        try:
+            return self._run(goal)
+        finally:
+            if goal.masked:
+                for vcpu in sorted(self.masked):
+                    self._influence(IrqMask(vcpu, False))
+
+    def _run(self, goal: Goal) -> Outcome:
+        while True:
+            if self._suspended is not None:
+                signal, self._suspended = self._suspended, None
+                return Suspended(signal.reason, signal.value)
+            if self._stop_requested:
+                self._stop_requested = False
+                return Kicked()
+            if goal.until is not None and self._clock.now >= goal.until:
+                return Reached()
+            vcpu = self._choose(goal)
+            outcome = self._idle(goal) if vcpu is None else self._run_vcpu(vcpu, goal)
+            self.settle()
+            if outcome is not None:
+                return outcome
+
+    def request_stop(self) -> None:
+        """Make `run` return `Kicked` soon, or the next one at once. Any thread."""
+        self._stop_requested = True
+        for cpu in self._cpus:
+            cpu.kick()
+
+    def refresh(self) -> None:
+        """Forget what was derived from CPU and board state: somebody else may have changed it."""
+        self._alone = None
+        self._access.attention = True
+        self._cr8 = [read_int(cpu, "cr8") for cpu in self._cpus]
+
+    def reset(self) -> None:
+        """Machine reset."""
+        self.current = 0
+        self.remaining = QUANTUM
+        self.held = None
+        self._suspended = None
+        self._signals.queue.clear()
+        self.refresh()
+
+    def switch_to(self, vcpu: int) -> None:
+        """Give `vcpu` a fresh quantum now (an applied `SwitchVcpu`)."""
+        self.current = vcpu
+        self.remaining = QUANTUM
+
+    def advance(self, ticks: int) -> None:
+        """Let machine time pass without running anybody (an applied `Advance`, the end of a wait)."""
+        self._clock.advance(ticks)
+        self.settle()
+
+    def settle(self) -> None:
+        """Do all work due at the present tick. Doing it twice is doing it once."""
+        self._clock.run_due()
+        if self._access.attention:
+            self._access.attention = False
+            self._take_signals()
+            self._alone = None
+            self._sync_priority()
+        if self.remaining <= 0 or not self._runnable(self.current):
+            self._rotate()
+
+    def save(self) -> State:
+        """Current vCPU and remaining quantum."""
+        return save_fields(self, self._fields)
+
+    def load(self, state: Mapping[str, Value]) -> None:
+        """Take over a saved state."""
+        load_fields(self, self._fields, state)
+        self.held = None
+        self._suspended = None
+        self.refresh()
+
+    # --- choice ------------------------------------------------------------------------------------
+
+    def _runnable(self, vcpu: int) -> bool:
+        control = self._cpus[vcpu].control
+        activity = control.activity
+        if activity == Activity.ACTIVE:
+            return True
+        if activity != Activity.HALTED:
+            return False
+        if control.inject_valid:
+            return True
+        cpu = self._cpus[vcpu]
+        if control.nmi_pending and not any(cpu.read_register("nmi_blocked")):
+            return True
+        return self._board.interrupt_pending(vcpu) and self._interrupts_enabled(vcpu)
+
+    def _interrupts_enabled(self, vcpu: int) -> bool:
+        return bool(read_int(self._cpus[vcpu], "eflags") & RFLAGS_IF)
+
+    def _rotate(self) -> None:
+        count = len(self._cpus)
+        for distance in range(1, count + 1):
+            vcpu = (self.current + distance) % count
+            if self._runnable(vcpu):
+                self.switch_to(vcpu)
+                self._alone = None
+                return
+
+    def _others_wait(self) -> bool:
+        """Whether no vCPU but the current one can run, now and until the engine is left."""
+        if self._alone is None:
+            self._alone = not any(self._runnable(v) for v in range(len(self._cpus)) if v != self.current)
+        return self._alone
+
+    def _choose(self, goal: Goal) -> int | None:
+        """The vCPU to run now: the current one, or under a restriction the next that `goal` allows."""
+        if goal.allowed is None or self.current in goal.allowed:
+            return self.current if self._runnable(self.current) else None
+        count = len(self._cpus)
+        for distance in range(1, count):
+            vcpu = (self.current + distance) % count
+            if vcpu in goal.allowed and self._runnable(vcpu):
+                self._influence(SwitchVcpu(vcpu))
+                self._alone = None
+                return vcpu
+        return None
+
+    # --- one entry ---------------------------------------------------------------------------------
+
+    def _run_vcpu(self, vcpu: int, goal: Goal) -> Outcome | None:
+        """One run of the engine and what follows from its exit; None to go on."""
+        cpu = self._cpus[vcpu]
+        start = cpu.ticks()
+        alone = self._others_wait()
+        left = self._enter(vcpu, start, alone, goal)
+        ticks = cpu.ticks()
+        self._access.finish(ticks)
+        if ticks != start:
+            self._spend(ticks - start, alone)
+            self.pass_over.discard(vcpu)
+            if self.held == vcpu:
+                self.held = None
+        outcome = self._handle(vcpu, left)
+        if outcome is None and vcpu in goal.steps:
+            done = ticks != start if goal.steps[vcpu] is None else isinstance(left, Mtrap)
+            return Stepped(vcpu) if done else None
+        return outcome
+
+    def _enter(self, vcpu: int, start: int, alone: bool, goal: Goal) -> Exit:
+        """Enter the engine; an interrupt that can be taken is acknowledged and delivered in it."""
+        cpu, access = self._cpus[vcpu], self._access
+        control = cpu.control
+        pending = self._board.interrupt_pending(vcpu)
+        control.intr_line = int(pending)
+        control.mask_hwintr = int(self._hold(vcpu, pending, goal))
+        control.skip_breakpoint = int(vcpu in self.pass_over)
+        range_ = goal.steps.get(vcpu)
+        one_tick = self.held == vcpu or (vcpu in goal.steps and range_ is None)
+        if range_ is not None:
+            control.step_start, control.step_end = range_
+            control.step_range = 1
+        end = start + 1 if one_tick else NEVER if alone else start + self.remaining
+        access.begin(vcpu, control, start, end, NEVER if goal.until is None else goal.until)
+        try:
+            left = cpu.run(access.until, access)
+            while isinstance(left, IrqWindow):
+                self._inject_interrupt(vcpu, control)
+                left = cpu.run(cpu.ticks() + 1 if control.inject_valid else access.until, access)
+            return left
+        finally:
+            control.mask_hwintr = 0
+            control.step_range = 0
+            control.skip_breakpoint = 0
+
+    def _inject_interrupt(self, vcpu: int, control: Control) -> None:
+        vector = self._board.acknowledge(vcpu)
+        if vector is None:
+            control.intr_line = 0
+            return
+        control.inject_type = EventType.HWINTR
+        control.inject_vector = vector
+        control.inject_has_error = 0
+        control.inject_length = 0
+        control.inject_valid = 1
+
+    def _spend(self, ticks: int, alone: bool) -> None:
+        """Charge the quantum. Alone, a vCPU runs through several without leaving the engine."""
+        if alone:
+            self.remaining = QUANTUM - (QUANTUM - self.remaining + ticks) % QUANTUM
+        else:
+            self.remaining -= ticks
+
+    def _hold(self, vcpu: int, pending: bool, goal: Goal) -> bool:
+        """Whether this entry holds maskable interrupts back: by the log, or by a masked step that must."""
+        if self.held == vcpu or vcpu in self.masked:
+            return True
+        cpu = self._cpus[vcpu]
+        if not goal.masked or vcpu not in goal.steps or cpu.control.activity != Activity.ACTIVE:
+            return False
+        if goal.steps[vcpu] is not None:
+            self._influence(IrqMask(vcpu, True))
+            return True
+        if pending and self._interrupts_enabled(vcpu) and not any(cpu.read_register("shadow")):
+            self._influence(IrqHeld(vcpu))
+            return True
+        return False
+
+    def _handle(self, vcpu: int, left: Exit) -> Outcome | None:
+        match left:
+            case Deadline() | Kick() | Hlt() | Mtrap() | Tpr() | NmiWindow() | IrqWindow() | Wait():
+                return None
+            case Pause():
+                self._clock.advance(PAUSE_COST)
+                if not self._others_wait():
+                    self.remaining = 0
+                return None
+            case Cr8(value):
+                self._cr8[vcpu] = value
+                self._board.set_task_priority(vcpu, value)
+                return None
+            case Bpt() | Watch() | ExceptionExit() | TripleFault() | Unhandled() | Unimplemented():
+                return VcpuStopped(vcpu, left)
+            case _:
+                assert_never(left)
+
+    # --- idle --------------------------------------------------------------------------------------
+
+    def _idle(self, goal: Goal) -> Outcome | None:
+        """No vCPU that may run can: let time pass to the next timer, or say that somebody must wait."""
+        vcpus = range(len(self._cpus))
+        wakeable = [v for v in vcpus if goal.allowed is None or v in goal.allowed]
+        if not any(self._may_wake(v) for v in wakeable):
+            held = goal.allowed is not None and any(self._runnable(v) or self._may_wake(v) for v in vcpus)
+            return Idle(None) if held else HaltedForever()
+        deadline = self._clock.next_deadline()
+        if deadline is None or self.host_clock:
+            return Idle(deadline)
+        if goal.until is not None:
+            deadline = min(deadline, goal.until)
+        if any(self._runnable(v) for v in vcpus):
+            self._influence(Advance(deadline - self._clock.now))
+        else:
+            self._clock.advance(deadline - self._clock.now)
+        return None
+
+    def _may_wake(self, vcpu: int) -> bool:
+        """Whether an interrupt could wake `vcpu`. Non-maskable ones that only a timer could raise are not
+        waited for: a CPU that halts with interrupts disabled has given up."""
+        halted = self._cpus[vcpu].control.activity == Activity.HALTED
+        return halted and self._interrupts_enabled(vcpu)
+
+    # --- signals -----------------------------------------------------------------------------------
+
+    def _take_signals(self) -> None:
+        queue = self._signals.queue
+        while queue:
+            signal = queue.pop(0)
+            match signal:
+                case InitSignal(vcpu):
+                    self._cpus[vcpu].reset(True)
+                    self._cpus[vcpu].control.activity = Activity.WAIT_SIPI if vcpu else Activity.ACTIVE
+                    self._cr8[vcpu] = 0
+                case StartupSignal(vcpu, vector):
+                    self._start(vcpu, vector)
+                case NmiSignal(vcpu):
+                    self._cpus[vcpu].control.nmi_pending = 1
+                case A20Signal(enabled):
+                    self._engine.set_a20(enabled)
+                case SuspendSignal():
+                    if self._suspended is None:
+                        self._suspended = signal
+                case _:
+                    assert_never(signal)
+
+    def _start(self, vcpu: int, vector: int) -> None:
+        """A startup IPI; ignored by a CPU that does not wait for one (SDM vol. 3, "MP Initialization")."""
+        cpu = self._cpus[vcpu]
+        if cpu.control.activity != Activity.WAIT_SIPI:
+            return
+        write_int(cpu, "cs", vector << 8)
+        write_int(cpu, "cs_base", vector << 12)
+        write_int(cpu, "rip", 0)
+        cpu.control.activity = Activity.ACTIVE
+
+    def _sync_priority(self) -> None:
+        """CR8 and the local APIC's TPR are one register: take over what the guest wrote to the latter."""
+        vcpu = self.current
+        value = self._board.task_priority(vcpu)
+        if value != self._cr8[vcpu]:
+            self._cr8[vcpu] = value
+            write_int(self._cpus[vcpu], "cr8", value)
