@@ -3,6 +3,7 @@
 import pytest
 
 from hv.clock import MachineClock
+from hv.device import Value
 from hv.errors import SnapshotError
 from hv.irq.apicbus import ApicBus, ApicHooks
 from hv.irq.lapic import Lapic, owns_msr
@@ -226,12 +227,14 @@ def test_lvt_entries_keep_their_bits_and_are_masked_while_software_disabled() ->
 def test_lint_pins_deliver_what_their_entry_says() -> None:
     rig = Rig()
     apic = rig.apics[0]
+    levels = []
     apic.set_lint(0, True)
-    assert not apic.extint  # masked
+    levels.append(apic.extint)  # masked
     apic.write(LINT0, 4, 0x0700)
-    assert apic.extint
+    levels.append(apic.extint)
     apic.set_lint(0, False)
-    assert not apic.extint
+    levels.append(apic.extint)
+    assert levels == [False, True, False]
     apic.write(LINT1, 4, 0x0400)
     apic.set_lint(1, True)
     apic.set_lint(1, True)
@@ -295,12 +298,13 @@ def test_apic_base_refuses_reserved_bits_and_x2apic_without_enable(value: int) -
 def test_mode_transitions_follow_the_state_diagram() -> None:
     apic = Rig().apics[0]
     assert apic.write_msr(BASE_MSR, 0xFEE0_0D00)
-    assert apic.mmio_base is None
+    pages = [apic.mmio_base]
     assert not apic.write_msr(BASE_MSR, 0xFEE0_0900)  # x2APIC to xAPIC
     assert apic.write_msr(BASE_MSR, 0xFEE0_0100)
     assert not apic.write_msr(BASE_MSR, 0xFEE0_0D00)  # disabled to x2APIC
     assert apic.write_msr(BASE_MSR, 0xFEF0_0900)
-    assert apic.mmio_base == 0xFEF0_0000
+    pages.append(apic.mmio_base)
+    assert pages == [None, 0xFEF0_0000]
     assert apic.read(SVR, 4) == 0xFF
 
 
@@ -429,7 +433,8 @@ def test_a_restored_apic_goes_on_where_the_saved_one_was() -> None:
 
 def test_a_state_with_an_impossible_value_is_refused() -> None:
     apic = Rig().apics[0]
-    for change in ({"irr": -1}, {"lvt": [0]}, {"tpr": 256}, {"timer": 3}):
+    changes: list[dict[str, Value]] = [{"irr": -1}, {"lvt": [0]}, {"tpr": 256}, {"timer": 3}]
+    for change in changes:
         with pytest.raises(SnapshotError):
             apic.load(apic.save() | change)
 
