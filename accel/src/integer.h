@@ -18,4 +18,24 @@ INLINE bool mem_probe_read(accel_cpu *c, u64 lin, unsigned size) {
     return mmu_translate(c, lin, ACC_R, user, &pa) && (!((lin ^ last) & PAGE_MASK) || mmu_translate(c, last & PAGE_MASK, ACC_R, user, &pa));
 }
 
+/* ---- flags ---- */
+
+/* result_flags_N(c, v, carry, overflow): SF, ZF and PF of v, AF clear. The low byte of a flags word is OF, see cpu.h. */
+#define RESULT_FLAGS(N, sfx, q) \
+    INLINE void result_flags_##N(accel_cpu *c, U_##N v, bool carry, bool overflow) { \
+        u16 fl; \
+        __asm__("test" sfx " %1,%1\n\tlahf" : "=&a"(fl) : q(v) : "cc"); \
+        c->flags_ax = (u16)((fl & 0xff00 & ~(F_AF << 8)) | carry << 8 | overflow); \
+    }
+RESULT_FLAGS(8, "b", "q")
+RESULT_FLAGS(16, "w", "r")
+RESULT_FLAGS(32, "l", "r")
+RESULT_FLAGS(64, "q", "r")
+
+/* CF and OF alone. */
+INLINE void carry_flags(accel_cpu *c, bool carry, bool overflow) {
+    c->flags_ah = (u8)((c->flags_ah & ~F_CF) | carry);
+    c->flags_of = overflow;
+}
+
 #endif

@@ -6,24 +6,7 @@
  * OF after a count other than one follows the same formula as for one (as on Intel and AMD processors); AF is cleared by
  * shifts; CF after a shift by more than the width is the last bit shifted out of the operand extended by zeros (SHL, SHR) or by its sign (SAR).
  */
-#include "exec.h"
-
-/* SF, ZF and PF of the result, AF clear, CF and OF given. The low byte of a flags word is OF, see cpu.h. */
-#define RESULT_FLAGS(N, sfx, q) \
-    INLINE void result_flags_##N(accel_cpu *c, U_##N v, bool carry, bool overflow) { \
-        u16 fl; \
-        __asm__("test" sfx " %1,%1\n\tlahf" : "=&a"(fl) : q(v) : "cc"); \
-        c->flags_ax = (u16)((fl & 0xff00 & ~(F_AF << 8)) | carry << 8 | overflow); \
-    }
-RESULT_FLAGS(8, "b", "q")
-RESULT_FLAGS(16, "w", "r")
-RESULT_FLAGS(32, "l", "r")
-RESULT_FLAGS(64, "q", "r")
-
-INLINE void rotate_flags(accel_cpu *c, bool carry, bool overflow) {
-    c->flags_ah = (u8)((c->flags_ah & ~F_CF) | carry);
-    c->flags_of = overflow;
-}
+#include "integer.h"
 
 #define TOP(N, v) ((bool)((v) >> (N - 1)))        /* most significant bit */
 #define SECOND(N, v) ((bool)(((v) >> (N - 2)) & 1))
@@ -51,12 +34,12 @@ INLINE void rotate_flags(accel_cpu *c, bool carry, bool overflow) {
     } \
     INLINE U_##N shift_rol_##N(accel_cpu *c, U_##N a, unsigned n) { \
         U_##N v = (U_##N)(a << (n & (N - 1)) | a >> (-n & (N - 1))); \
-        rotate_flags(c, v & 1, TOP(N, v) != (v & 1)); \
+        carry_flags(c, v & 1, TOP(N, v) != (v & 1)); \
         return v; \
     } \
     INLINE U_##N shift_ror_##N(accel_cpu *c, U_##N a, unsigned n) { \
         U_##N v = (U_##N)(a >> (n & (N - 1)) | a << (-n & (N - 1))); \
-        rotate_flags(c, TOP(N, v), TOP(N, v) != SECOND(N, v)); \
+        carry_flags(c, TOP(N, v), TOP(N, v) != SECOND(N, v)); \
         return v; \
     } \
     /* Rotation of N + 1 bits. A count that is a multiple of it changes nothing but OF. */ \
@@ -66,7 +49,7 @@ INLINE void rotate_flags(accel_cpu *c, bool carry, bool overflow) {
         wide = wide << n | wide >> (N + 1 - n); \
         U_##N v = (U_##N)wide; \
         bool carry = (wide >> N) & 1; \
-        rotate_flags(c, carry, TOP(N, v) != carry); \
+        carry_flags(c, carry, TOP(N, v) != carry); \
         return v; \
     } \
     INLINE U_##N shift_rcr_##N(accel_cpu *c, U_##N a, unsigned n) { \
@@ -74,7 +57,7 @@ INLINE void rotate_flags(accel_cpu *c, bool carry, bool overflow) {
         u128 wide = (u128)a | (u128)cf(c) << N; \
         wide = wide >> n | wide << (N + 1 - n); \
         U_##N v = (U_##N)wide; \
-        rotate_flags(c, (wide >> N) & 1, TOP(N, v) != SECOND(N, v)); \
+        carry_flags(c, (wide >> N) & 1, TOP(N, v) != SECOND(N, v)); \
         return v; \
     }
 SHIFTS(8)

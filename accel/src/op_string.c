@@ -238,13 +238,23 @@ static u64 cmps(accel_cpu *c, const struct op *o, unsigned size, u64 max, bool *
 
 /* ---- INS, OUTS: one element per visit of the device ---- */
 
+static void describe_exit(accel_cpu *c, const struct op *o) {
+    c->exit.string = 1;
+    c->exit.rep = OP_REP(o) != REP_NONE;
+}
+
 static u64 ins(accel_cpu *c, const struct op *o, unsigned size, u64 max, bool *stop) {
     (void)max, (void)stop;
     u64 to, v;
     u16 port = get_16(c, R_RDX);
     if (!port_allowed(c, port, size) || !seg_linear(c, SEG_ES, index_of(c, o, R_RDI), size, ACC_W, &to) ||
-        !mem_probe_write(c, o, to, size) || !port_in(c, o, port, size, &v) || !mem_write(c, o, to, &v, size))
+        !mem_probe_write(c, o, to, size))
         return 0;
+    if (!port_in(c, o, port, size, &v)) {
+        describe_exit(c, o);
+        return 0;
+    }
+    if (!mem_write(c, o, to, &v, size)) return 0;
     add_index(c, o, R_RDI, distance(c, size, 1));
     return 1;
 }
@@ -257,6 +267,7 @@ static u64 outs(accel_cpu *c, const struct op *o, unsigned size, u64 max, bool *
         !mem_read(c, o, from, &v, size))
         return 0;
     port_out(c, o, port, size, v);
+    describe_exit(c, o);
     add_index(c, o, R_RSI, distance(c, size, 1));
     return 1;
 }
