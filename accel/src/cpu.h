@@ -232,18 +232,18 @@ struct fpu {
 };
 
 struct accel_cpu {
-    /* hot: every handler */
-    uint64_t r[R_COUNT + 1];
+    /* hot: every handler; the first 128 bytes have short addresses */
     struct ftlb_entry *ft; /* current privilege view of the fast TLB */
     int64_t budget;        /* ticks left in this slice */
     struct block *block;
+    uint64_t fetch_gen;
+    uint32_t run_key;      /* key with K_SINGLE as the run loop wants it */
+    uint32_t key;          /* current mode key, without K_SINGLE and K_BP */
     union { uint16_t flags_ax; struct { uint8_t flags_of, flags_ah; }; }; /* SETO byte, LAHF byte */
     uint8_t attention;
     uint8_t leave;
     uint32_t flags;        /* F_SYS bits of RFLAGS */
-    uint32_t key;          /* current mode key, without K_SINGLE and K_BP */
-    uint32_t run_key;      /* key with K_SINGLE as the run loop wants it */
-    uint64_t fetch_gen;
+    uint64_t r[R_COUNT + 1];
     uint64_t segbase[16];  /* base per segment number for address forms; 0 for flat ones in 64-bit mode */
     const struct op *cur;  /* the op that left; in loop-dispatch builds: the op to run next */
     struct link *link_slot; uint8_t link_which;

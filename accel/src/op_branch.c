@@ -144,14 +144,10 @@ INLINE void go_block(accel_cpu *c, struct block *b, u64 rip) {
     DISPATCH(c, b->ops);
 }
 
-/* After the commit; the target has been checked. */
-INLINE void go_indirect(accel_cpu *c, u64 rip) {
-    struct block *b = known_block(c, rip);
-    if (b) go_block(c, b, rip);
-    else {
-        c->r[R_RIP] = rip;
-        leave_chain(c, NULL, 0);
-    }
+/* Not in the jump cache: the loop finds the block. A target that the cache knows needs no check. */
+static COLD void jump_unknown(accel_cpu *c, u64 target) {
+    c->r[R_RIP] = target;
+    leave_chain(c, NULL, 0);
 }
 
 static bool target_ok(accel_cpu *c, u64 target) {
@@ -218,8 +214,7 @@ HANDLER(h_ret_64) {
     if (unlikely(b == NULL)) {
         if (unlikely(!canonical(c, target))) return h_ret_slow(c, o);
         c->r[R_RSP] = sp + 8 + (u16)o->imm;
-        c->r[R_RIP] = target;
-        return leave_chain(c, NULL, 0);
+        return jump_unknown(c, target);
     }
     c->r[R_RSP] = sp + 8 + (u16)o->imm;
     go_block(c, b, target);
@@ -247,18 +242,22 @@ SLOW_HANDLER_END(h_call_E_slow) {
     return true;
 }
 
-static void jump_fast(accel_cpu *c, const struct op *o, u64 target) {
-    if (unlikely(!canonical(c, target))) return h_jmp_E_slow(c, o);
-    go_indirect(c, target);
+INLINE void jump_fast(accel_cpu *c, const struct op *o, u64 target) {
+    struct block *b = known_block(c, target);
+    if (likely(b != NULL)) go_block(c, b, target);
+    else if (canonical(c, target)) jump_unknown(c, target);
+    else h_jmp_E_slow(c, o);
 }
 
-static void call_fast(accel_cpu *c, const struct op *o, u64 target) {
+INLINE void call_fast(accel_cpu *c, const struct op *o, u64 target) {
     u64 sp = c->r[R_RSP] - 8, back = c->r[R_RIP] + o->off + o->len;
+    struct block *b = known_block(c, target);
     void *p = fast_w(c, sp, 8);
-    if (unlikely(p == NULL || !canonical(c, target))) return h_call_E_slow(c, o);
+    if (unlikely(p == NULL || (b == NULL && !canonical(c, target)))) return h_call_E_slow(c, o);
     memcpy(p, &back, 8);
     c->r[R_RSP] = sp;
-    go_indirect(c, target);
+    if (likely(b != NULL)) go_block(c, b, target);
+    else jump_unknown(c, target);
 }
 
 HANDLER(h_jmp_E_64_r) { jump_fast(c, o, c->r[o->rm]); }
