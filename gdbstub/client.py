@@ -100,8 +100,8 @@ def parse_stop(reply: bytes) -> StopInfo:
 
 
 class Client:
-    """A client on a stream, closed at the end of an ``async with``. `console` collects what the server sent as
-    console text."""
+    """A client on a stream, closed at the end of an ``async with``. `console` collects console text that
+    the server sent."""
 
     def __init__(self, stream: trio.abc.Stream, session: ClientSession | None = None) -> None:
         self.console = bytearray()

@@ -93,10 +93,14 @@ async def stop_query(context: Context, request: StopQuery) -> Outcome:
 async def stop_reply(context: Context, stop: Stop) -> Reply:
     """The reply for a stop, with the registers that clients ask for first."""
     description = context.target.description
-    values = await context.target.read_registers(stop.thread, description.expedited)
+    try:
+        values = await context.target.read_registers(stop.thread, description.expedited)
+        info = await context.thread_info(stop.thread)
+    except TargetError:
+        # The stop itself is worth more than what goes along with it.
+        return StopReply(stop)
     numbered = zip((description.numbers[name] for name in description.expedited), values, strict=True)
     expedited = tuple((number, value) for number, value in numbered if value is not None)
-    info = await context.thread_info(stop.thread)
     return StopReply(stop, info.core, expedited)
 
 

@@ -285,6 +285,8 @@ async def serve(
     log = logging.getLogger("gdbstub.server")
 
     async def accept(stream: trio.SocketStream) -> None:
+        # A client whose machine went away without a word does not keep the target for ever.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         client = Client(_peer_name(stream), next(numbers))
         if not _peer_allowed(stream):
             log.warning("%s: refused: another user", client.name)

@@ -239,6 +239,12 @@ async def test_the_kill_command_kills(target: ToyTarget, remote: str, tmp_path: 
     assert target.killed
 
 
+async def test_a_second_gdb_is_told_who_is_there(target: ToyTarget, remote: str, tmp_path: Path) -> None:
+    await target.attach()
+    text = await gdb([f"try {remote}"], tmp_path)
+    assert "the target is controlled by the first client" in text
+
+
 async def test_a_busy_target_is_interrupted(target: ToyTarget, remote: str, tmp_path: Path) -> None:
     text = await gdb(
         [

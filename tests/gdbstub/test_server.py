@@ -1,13 +1,14 @@
 """The server with a toy target over memory streams: packets in, packets out."""
 
 import logging
+from collections.abc import Sequence
 
 import pytest
 import trio
 import trio.testing
 
 from gdbstub.client import Client
-from gdbstub.errors import ConnectionLostError, RemoteError
+from gdbstub.errors import ConnectionLostError, RemoteError, TargetError
 from gdbstub.framing import frame
 from gdbstub.target import (
     Continue,
@@ -366,6 +367,26 @@ async def test_the_end_of_the_machine_is_a_stop_with_a_sentence_then_an_exit() -
         assert await client.request(b"vMustReplyEmpty") == b""
         assert await client.request(b"D") == b"OK"
     assert target.detached == [Detach.RESUME]
+
+
+async def test_a_target_that_cannot_resume_says_why_and_stays_stopped() -> None:
+    class Stuck(ToyTarget):
+        async def resume(self, plan: ResumePlan) -> None:
+            raise TargetError("an instruction is half done")
+
+    async with connected(Stuck(), b"error-message+") as client:
+        assert await client.request(b"vCont;c") == b"E.an instruction is half done"
+        assert (await client.request(b"?")).startswith(b"T05")
+
+
+async def test_a_stop_is_told_even_when_its_registers_cannot_be_read() -> None:
+    class Numb(ToyTarget):
+        async def read_registers(self, thread: int, names: Sequence[str]) -> Sequence[bytes | None]:
+            raise TargetError("not now")
+
+    async with connected(Numb(), b"error-message+") as client:
+        assert await client.request(b"?") == b"T05thread:1;"
+        assert await client.request(b"g") == b"E.not now"
 
 
 async def test_detaching_frees_the_target_before_it_is_answered() -> None:
