@@ -210,6 +210,17 @@ static void finish_block(accel_machine *m, struct block *b, bool ended, bool rel
     put_link(m);
 }
 
+/* The op just put is a direct branch behind another instruction of the block. */
+static bool relative_pair(const struct block *b, const struct decoded *d) {
+    return d->relative && b->n && (b->key & K_CODE) == K_CODE64;
+}
+
+static void fuse_last(accel_machine *m) {
+    struct op *second = &m->ops[m->op_count - 1];
+    op_fn *both = fuse(second[-1].fn, second->fn);
+    if (both) second[-1].fn = both;
+}
+
 struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
     accel_machine *m = c->m;
     u8 *host;
@@ -247,6 +258,7 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
         d.op.off = b->bytes;
         d.op.idx = (u8)b->n;
         put_op(m, b, d.op, d.row);
+        if (relative_pair(b, &d)) fuse_last(m);
         b->n++;
         b->bytes += d.length;
         ended = d.ends;

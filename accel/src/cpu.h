@@ -410,6 +410,9 @@ op_fn *decode_slow_form(const struct decoded *d);
  * Handlers are chosen for `key`. */
 int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct decoded *out);
 
+/* ---- op_fuse.c ---- The handler that does both ops, or NULL. */
+op_fn *fuse(op_fn *first, op_fn *second);
+
 /* ---- event.c ------------------------------------------------------------------------------------------------ */
 
 struct event { uint8_t type, vector, has_error; uint32_t error, length; uint64_t cr2; };

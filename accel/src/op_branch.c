@@ -5,22 +5,9 @@
  * at once; a link into another page holds only while fetch_gen is the one it was made under. Indirect branches look
  * the target up in the jump cache. Everything else goes through the run loop.
  */
-#include "exec.h"
+#include "branch.h"
 
 op_fn h_fall_through, h_call_slow, h_ret_slow, h_jmp_E_slow, h_call_E_slow;
-
-INLINE struct link *link_of(const struct op *o) { return (struct link *)(o + 1); }
-
-/* Go on at rip through successor `which` (0 taken, 1 fall-through) of the direct branch o. */
-INLINE void go(accel_cpu *c, const struct op *o, int which, u64 rip) {
-    struct link *l = link_of(o);
-    struct block *b = l->to[which];
-    c->r[R_RIP] = rip;
-    if ((which ? o->vvvv : o->scale) && unlikely((which ? l->gen1 : l->gen) != c->fetch_gen)) return leave_chain(c, l, which);
-    if (unlikely((c->budget -= b->cost) < 0)) return leave_over(c, b, l, which);
-    c->block = b;
-    DISPATCH(c, b->ops);
-}
 
 static bool canonical(const accel_cpu *c, u64 lin) {
     unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
@@ -81,24 +68,7 @@ HANDLER(h_jmp_16) { go_checked(c, o, c->r[R_RIP] + o->imm); }
         if (condition) go_checked(c, o, c->r[R_RIP] + o->imm); \
         else go_next(c, o); \
     }
-#define BE(c) ((c)->flags_ah & (F_CF | F_ZF))
-#define LT(c) (sf(c) != of(c))
-JCC(jo, of(c))
-JCC(jno, !of(c))
-JCC(jb, cf(c))
-JCC(jnb, !cf(c))
-JCC(jz, zf(c))
-JCC(jnz, !zf(c))
-JCC(jbe, BE(c))
-JCC(jnbe, !BE(c))
-JCC(js, sf(c))
-JCC(jns, !sf(c))
-JCC(jp, pf(c))
-JCC(jnp, !pf(c))
-JCC(jl, LT(c))
-JCC(jnl, !LT(c))
-JCC(jle, zf(c) || LT(c))
-JCC(jnle, !(zf(c) || LT(c)))
+CONDITIONS(JCC)
 
 /* LOOPNE LOOPE LOOP JrCXZ: the count register has the address size. */
 static u64 count_register(const accel_cpu *c, const struct op *o) {
