@@ -242,7 +242,10 @@ class Target(Protocol):
         ...
 
     async def attach(self) -> Stop:
-        """Take control, stop the machine, and say how it stands. Raises `TargetBusyError`."""
+        """Take control, stop the machine, and say how it stands. Raises `TargetBusyError`.
+
+        When it fails or is cancelled, everything is as before and `detach` is not called.
+        """
         ...
 
     async def detach(self, how: Detach) -> None:
