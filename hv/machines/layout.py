@@ -16,7 +16,9 @@ VGA_BASE: Final = 0xA_0000  # A0000-FFFFF: no RAM for the E820 map
 BIOS_TABLES_BASE: Final = 0xE_0000  # RSDP and the ACPI tables live here (ACPI 6.5, 5.2.5.1)
 BIOS_TABLES_SIZE: Final = 0x2_0000
 IOAPIC_BASE: Final = 0xFEC0_0000  # Intel 82093AA datasheet
+IOAPIC_SIZE: Final = 0x1000
 HPET_BASE: Final = 0xFED0_0000  # IA-PC HPET specification 1.0a, 2.3
+HPET_SIZE: Final = 0x400
 LAPIC_BASE: Final = 0xFEE0_0000  # SDM vol. 3, "Local APIC"
 RESET_VECTOR: Final = 0xFFFF_FFF0
 
