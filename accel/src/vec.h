@@ -114,7 +114,29 @@ bool fp_end(accel_cpu *c, const struct fp_env *e, bool tiny);
 /* Results that are denormal numbers: lanes of 4 or 8 bytes in the low `bytes`. */
 bool fp_tiny(vec v, unsigned lane, unsigned bytes);
 
-#define FP_ASM_FAST(text) text "\n\tstmxcsr %1"
-#define FP_ASM_SLOW(text) "ldmxcsr %3\n\t" text "\n\tstmxcsr %1\n\tldmxcsr %4"
+#define FP_FAST(text, outputs, ...) __asm__ volatile(text "\n\tstmxcsr %1" : outputs, "=m"(FP_SCRATCH(c)) : __VA_ARGS__)
+#define FP_SLOW(text, outputs, ...) \
+    __asm__ volatile("ldmxcsr %[run]\n\t" text "\n\tstmxcsr %1\n\tldmxcsr %[host]" \
+                     : outputs, "=m"(e.after) : __VA_ARGS__, [run] "m"(e.run), [host] "m"(e.host))
+
+/* fast_NAME and slow_NAME: d = d INSN b. Nothing is changed when they return false; slow: then #XM is set up.
+ * lane, bytes: where denormal results are looked for (0, 0: the instruction cannot underflow). */
+#define FP_PAIR(name, insn, lane, bytes) \
+    INLINE bool fast_##name(accel_cpu *c, u8 *d, vec b) { \
+        vec a = ld16(d); \
+        FP_FAST(insn " %2,%0", "+x"(a), "x"(b)); \
+        if (unlikely(!fp_clean(c))) return false; \
+        st16(d, a); \
+        return true; \
+    } \
+    static NOINLINE bool slow_##name(accel_cpu *c, u8 *d, vec b) { \
+        vec a = ld16(d); \
+        struct fp_env e; \
+        fp_begin(c, &e); \
+        FP_SLOW(insn " %2,%0", "+x"(a), "x"(b)); \
+        if (!fp_end(c, &e, fp_tiny(a, lane, bytes))) return false; \
+        st16(d, a); \
+        return true; \
+    }
 
 #endif

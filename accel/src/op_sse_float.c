@@ -1,0 +1,398 @@
+/*
+ * op_sse_float.c - floating-point arithmetic, compares and conversions of SSE to SSE4.1 on XMM registers. Each is the
+ * host's own instruction under the guest's MXCSR (vec.h), with the operands in the guest's order: that decides which
+ * NaN survives and what MIN and MAX give.
+ *
+ * RCPPS, RSQRTPS and their scalar forms differ between vendors within their error bound of 1.5 * 2^-12: ours are
+ * defined here.
+ */
+#pragma GCC target("sse4.2")
+#include "vec.h"
+
+/* SDM vol. 1, "SSE and SSE2 SIMD Floating-Point Exceptions": with an unmasked pre-computation exception (IE, DE, ZE) the
+ * post-computation ones are not looked at; unmasked underflow needs tininess alone. Not told apart: PE of an unmasked
+ * overflow, which is always set here. */
+bool fp_end(accel_cpu *c, const struct fp_env *e, bool tiny) {
+    u32 raised = e->after & MXCSR_FLAGS, unmasked = ~(c->mxcsr >> 7) & MXCSR_FLAGS;
+    if (tiny && (unmasked & MXCSR_UE)) raised |= MXCSR_UE;
+    u32 early = raised & (MXCSR_IE | MXCSR_DE | MXCSR_ZE);
+    if (early & unmasked) raised = early;
+    c->mxcsr |= raised;
+    if (likely(!(raised & unmasked))) return true;
+    return set_fault(c, c->cr4 & CR4_OSXMMEXCPT ? EX_XM : EX_UD, false, 0);
+}
+
+bool fp_tiny(vec v, unsigned lane, unsigned bytes) {
+    u8 b[16];
+    st16(b, v);
+    for (unsigned i = 0; i < bytes; i += lane) {
+        u64 bits = lane == 4 ? (u64)ld4u(b + i) << 33 : ld8u(b + i) << 1;
+        if (bits && !(bits >> (lane == 4 ? 56 : 53))) return true;
+    }
+    return false;
+}
+
+#define FP_HANDLER_FAST(name, form, ea, width, align) \
+    HANDLER(h_##name##_##form) { \
+        u64 lin = ea(c, o); \
+        const u8 *p = fast_r(c, lin, width); \
+        if (unlikely(p == NULL || (lin & ((align) - 1)) || !fast_##name(c, c->v[o->reg], ld##width(p)))) return h_##name##_m(c, o); \
+        NEXT(c, o); \
+    }
+#define FP_OP(name, insn, width, align, lane, bytes) \
+    FP_PAIR(name, insn, lane, bytes) \
+    SLOW_HANDLER(h_##name##_s) { return slow_##name(c, c->v[o->reg], ld16(c->v[o->rm])); } \
+    HANDLER(h_##name##_r) { \
+        if (unlikely(!fast_##name(c, c->v[o->reg], ld16(c->v[o->rm])))) return h_##name##_s(c, o); \
+        NEXT(c, o); \
+    } \
+    SLOW_HANDLER(h_##name##_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, width, align)) return false; \
+        return fast_##name(c, c->v[o->reg], ld##width(s)) || slow_##name(c, c->v[o->reg], ld##width(s)); \
+    } \
+    FP_HANDLER_FAST(name, f, ea_f, width, align) \
+    FP_HANDLER_FAST(name, x, ea_x, width, align)
+
+/* ---- arithmetic ---- */
+
+#define FP_ALL(op) \
+    FP_OP(op##ps, #op "ps", 16, 16, 4, 16) \
+    FP_OP(op##pd, #op "pd", 16, 16, 8, 16) \
+    FP_OP(op##ss, #op "ss", 4, 1, 4, 4) \
+    FP_OP(op##sd, #op "sd", 8, 1, 8, 8)
+FP_ALL(add)
+FP_ALL(sub)
+FP_ALL(mul)
+FP_ALL(div)
+
+/* These pass operands through or cannot underflow. */
+#define FP_ALL_EXACT(op) \
+    FP_OP(op##ps, #op "ps", 16, 16, 4, 0) \
+    FP_OP(op##pd, #op "pd", 16, 16, 8, 0) \
+    FP_OP(op##ss, #op "ss", 4, 1, 4, 0) \
+    FP_OP(op##sd, #op "sd", 8, 1, 8, 0)
+FP_ALL_EXACT(min)
+FP_ALL_EXACT(max)
+FP_ALL_EXACT(sqrt)
+
+FP_OP(haddps, "haddps", 16, 16, 4, 16)
+FP_OP(haddpd, "haddpd", 16, 16, 8, 16)
+FP_OP(hsubps, "hsubps", 16, 16, 4, 16)
+FP_OP(hsubpd, "hsubpd", 16, 16, 8, 16)
+FP_OP(addsubps, "addsubps", 16, 16, 4, 16)
+FP_OP(addsubpd, "addsubpd", 16, 16, 8, 16)
+
+/* ---- conversions between vectors ---- */
+
+FP_OP(cvtps2pd, "cvtps2pd", 8, 1, 8, 0)
+FP_OP(cvtpd2ps, "cvtpd2ps", 16, 16, 4, 8)
+FP_OP(cvtss2sd, "cvtss2sd", 4, 1, 8, 0)
+FP_OP(cvtsd2ss, "cvtsd2ss", 8, 1, 4, 4)
+FP_OP(cvtdq2ps, "cvtdq2ps", 16, 16, 4, 0)
+FP_OP(cvtps2dq, "cvtps2dq", 16, 16, 4, 0)
+FP_OP(cvttps2dq, "cvttps2dq", 16, 16, 4, 0)
+FP_OP(cvtdq2pd, "cvtdq2pd", 8, 1, 8, 0)
+FP_OP(cvtpd2dq, "cvtpd2dq", 16, 16, 4, 0)
+FP_OP(cvttpd2dq, "cvttpd2dq", 16, 16, 4, 0)
+
+/* ---- conversions from and to general registers ---- */
+
+#define CVTSI_FAST(name, N, form, ea) \
+    HANDLER(h_##name##_##N##_##form) { \
+        const u8 *p = fast_r(c, ea(c, o), N / 8); \
+        U_##N v; \
+        if (unlikely(p == NULL || (memcpy(&v, p, sizeof v), !fast_##name##_##N(c, c->v[o->reg], v)))) return h_##name##_##N##_m(c, o); \
+        NEXT(c, o); \
+    }
+#define CVTSI(name, N, insn) \
+    INLINE bool fast_##name##_##N(accel_cpu *c, u8 *d, U_##N v) { \
+        vec a = ld16(d); \
+        FP_FAST(insn " %2,%0", "+x"(a), "r"(v)); \
+        if (unlikely(!fp_clean(c))) return false; \
+        st16(d, a); \
+        return true; \
+    } \
+    static NOINLINE bool slow_##name##_##N(accel_cpu *c, u8 *d, U_##N v) { \
+        vec a = ld16(d); \
+        struct fp_env e; \
+        fp_begin(c, &e); \
+        FP_SLOW(insn " %2,%0", "+x"(a), "r"(v)); \
+        if (!fp_end(c, &e, false)) return false; \
+        st16(d, a); \
+        return true; \
+    } \
+    SLOW_HANDLER(h_##name##_##N##_s) { return slow_##name##_##N(c, c->v[o->reg], get_##N(c, o->rm)); } \
+    HANDLER(h_##name##_##N##_r) { \
+        if (unlikely(!fast_##name##_##N(c, c->v[o->reg], get_##N(c, o->rm)))) return h_##name##_##N##_s(c, o); \
+        NEXT(c, o); \
+    } \
+    SLOW_HANDLER(h_##name##_##N##_m) { \
+        U_##N v; \
+        if (!rd_##N(c, o, &v)) return false; \
+        return fast_##name##_##N(c, c->v[o->reg], v) || slow_##name##_##N(c, c->v[o->reg], v); \
+    } \
+    CVTSI_FAST(name, N, f, ea_f) \
+    CVTSI_FAST(name, N, x, ea_x)
+CVTSI(cvtsi2ss, 32, "cvtsi2ssl")
+CVTSI(cvtsi2ss, 64, "cvtsi2ssq")
+CVTSI(cvtsi2sd, 32, "cvtsi2sdl")
+CVTSI(cvtsi2sd, 64, "cvtsi2sdq")
+
+#define CVT_GPR_FAST(name, N, width, form, ea) \
+    HANDLER(h_##name##_##N##_##form) { \
+        const u8 *p = fast_r(c, ea(c, o), width); \
+        if (unlikely(p == NULL || !fast_##name##_##N(c, o->reg, ld##width(p)))) return h_##name##_##N##_m(c, o); \
+        NEXT(c, o); \
+    }
+#define CVT_GPR(name, N, width) \
+    INLINE bool fast_##name##_##N(accel_cpu *c, unsigned reg, vec b) { \
+        U_##N v; \
+        FP_FAST(#name " %2,%0", "=r"(v), "x"(b)); \
+        if (unlikely(!fp_clean(c))) return false; \
+        put_##N(c, reg, v); \
+        return true; \
+    } \
+    static NOINLINE bool slow_##name##_##N(accel_cpu *c, unsigned reg, vec b) { \
+        U_##N v; \
+        struct fp_env e; \
+        fp_begin(c, &e); \
+        FP_SLOW(#name " %2,%0", "=r"(v), "x"(b)); \
+        if (!fp_end(c, &e, false)) return false; \
+        put_##N(c, reg, v); \
+        return true; \
+    } \
+    SLOW_HANDLER(h_##name##_##N##_s) { return slow_##name##_##N(c, o->reg, ld16(c->v[o->rm])); } \
+    HANDLER(h_##name##_##N##_r) { \
+        if (unlikely(!fast_##name##_##N(c, o->reg, ld16(c->v[o->rm])))) return h_##name##_##N##_s(c, o); \
+        NEXT(c, o); \
+    } \
+    SLOW_HANDLER(h_##name##_##N##_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, width, 1)) return false; \
+        return fast_##name##_##N(c, o->reg, ld##width(s)) || slow_##name##_##N(c, o->reg, ld##width(s)); \
+    } \
+    CVT_GPR_FAST(name, N, width, f, ea_f) \
+    CVT_GPR_FAST(name, N, width, x, ea_x)
+CVT_GPR(cvtss2si, 32, 4)
+CVT_GPR(cvtss2si, 64, 4)
+CVT_GPR(cvttss2si, 32, 4)
+CVT_GPR(cvttss2si, 64, 4)
+CVT_GPR(cvtsd2si, 32, 8)
+CVT_GPR(cvtsd2si, 64, 8)
+CVT_GPR(cvttsd2si, 32, 8)
+CVT_GPR(cvttsd2si, 64, 8)
+
+/* ---- compares ---- */
+
+/* COMIS*, UCOMIS*: ZF PF CF from the relation, OF SF AF cleared. */
+#define COMIS_FAST(name, form, ea, width) \
+    HANDLER(h_##name##_##form) { \
+        const u8 *p = fast_r(c, ea(c, o), width); \
+        if (unlikely(p == NULL || !fast_##name(c, c->v[o->reg], ld##width(p)))) return h_##name##_m(c, o); \
+        NEXT(c, o); \
+    }
+#define COMIS(name, width) \
+    INLINE bool fast_##name(accel_cpu *c, const u8 *d, vec b) { \
+        u16 fl; \
+        FP_FAST(#name " %3,%2\n\tlahf\n\tseto %%al", "=&a"(fl), "x"(ld16(d)), "x"(b) : "cc"); \
+        if (unlikely(!fp_clean(c))) return false; \
+        c->flags_ax = fl; \
+        return true; \
+    } \
+    static NOINLINE bool slow_##name(accel_cpu *c, const u8 *d, vec b) { \
+        u16 fl; \
+        struct fp_env e; \
+        fp_begin(c, &e); \
+        __asm__ volatile("ldmxcsr %4\n\t" #name " %3,%2\n\tlahf\n\tseto %%al\n\tstmxcsr %1\n\tldmxcsr %5" \
+                         : "=&a"(fl), "=m"(e.after) : "x"(ld16(d)), "x"(b), "m"(e.run), "m"(e.host) : "cc"); \
+        if (!fp_end(c, &e, false)) return false; \
+        c->flags_ax = fl; \
+        return true; \
+    } \
+    SLOW_HANDLER(h_##name##_s) { return slow_##name(c, c->v[o->reg], ld16(c->v[o->rm])); } \
+    HANDLER(h_##name##_r) { \
+        if (unlikely(!fast_##name(c, c->v[o->reg], ld16(c->v[o->rm])))) return h_##name##_s(c, o); \
+        NEXT(c, o); \
+    } \
+    SLOW_HANDLER(h_##name##_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, width, 1)) return false; \
+        return fast_##name(c, c->v[o->reg], ld##width(s)) || slow_##name(c, c->v[o->reg], ld##width(s)); \
+    } \
+    COMIS_FAST(name, f, ea_f, width) \
+    COMIS_FAST(name, x, ea_x, width)
+COMIS(comiss, 4)
+COMIS(comisd, 8)
+COMIS(ucomiss, 4)
+COMIS(ucomisd, 8)
+
+/* CMPPS and its like: eight predicates, one host instruction each. */
+#define CMP_CASE(kind, insn, n) \
+    case n: FP_##kind(insn " $" #n ",%2,%0", "+x"(a), "x"(b)); break;
+#define CMP_CASES(kind, insn) \
+    switch (imm & 7) { \
+        CMP_CASE(kind, insn, 0) CMP_CASE(kind, insn, 1) CMP_CASE(kind, insn, 2) CMP_CASE(kind, insn, 3) \
+        CMP_CASE(kind, insn, 4) CMP_CASE(kind, insn, 5) CMP_CASE(kind, insn, 6) CMP_CASE(kind, insn, 7) \
+    }
+#define CMP_FAST(name, form, ea, width, align) \
+    HANDLER(h_##name##_##form) { \
+        u64 lin = ea(c, o); \
+        const u8 *p = fast_r(c, lin, width); \
+        if (unlikely(p == NULL || (lin & ((align) - 1)) || !fast_##name(c, c->v[o->reg], ld##width(p), (unsigned)o->imm))) \
+            return h_##name##_m(c, o); \
+        NEXT(c, o); \
+    }
+#define CMP(name, width, align) \
+    INLINE bool fast_##name(accel_cpu *c, u8 *d, vec b, unsigned imm) { \
+        vec a = ld16(d); \
+        CMP_CASES(FAST, #name) \
+        if (unlikely(!fp_clean(c))) return false; \
+        st16(d, a); \
+        return true; \
+    } \
+    static NOINLINE bool slow_##name(accel_cpu *c, u8 *d, vec b, unsigned imm) { \
+        vec a = ld16(d); \
+        struct fp_env e; \
+        fp_begin(c, &e); \
+        CMP_CASES(SLOW, #name) \
+        if (!fp_end(c, &e, false)) return false; \
+        st16(d, a); \
+        return true; \
+    } \
+    SLOW_HANDLER(h_##name##_s) { return slow_##name(c, c->v[o->reg], ld16(c->v[o->rm]), (unsigned)o->imm); } \
+    HANDLER(h_##name##_r) { \
+        if (unlikely(!fast_##name(c, c->v[o->reg], ld16(c->v[o->rm]), (unsigned)o->imm))) return h_##name##_s(c, o); \
+        NEXT(c, o); \
+    } \
+    SLOW_HANDLER(h_##name##_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, width, align)) return false; \
+        return slow_##name(c, c->v[o->reg], ld##width(s), (unsigned)o->imm); \
+    } \
+    CMP_FAST(name, f, ea_f, width, align) \
+    CMP_FAST(name, x, ea_x, width, align)
+CMP(cmpps, 16, 16)
+CMP(cmppd, 16, 16)
+CMP(cmpss, 4, 1)
+CMP(cmpsd, 8, 1)
+
+/* ---- SSE4.1: rounding and dot products ---- */
+
+/* The rounding mode of the immediate goes through MXCSR.RC (the host instruction has imm[2] set); imm[3] hides PE. */
+#define ROUND(name, width, align) \
+    static bool name(accel_cpu *c, u8 *d, vec b, unsigned imm) { \
+        vec a = ld16(d); \
+        struct fp_env e; \
+        fp_begin(c, &e); \
+        if (!(imm & 4)) e.run = (e.run & ~(u32)MXCSR_RC) | (imm & 3) << 13; \
+        FP_SLOW(#name " $4,%2,%0", "+x"(a), "x"(b)); \
+        if (imm & 8) e.after &= ~(u32)MXCSR_PE; \
+        if (!fp_end(c, &e, false)) return false; \
+        st16(d, a); \
+        return true; \
+    } \
+    SLOW_HANDLER(h_##name##_r) { return name(c, c->v[o->reg], ld16(c->v[o->rm]), (unsigned)o->imm); } \
+    SLOW_HANDLER(h_##name##_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, width, align)) return false; \
+        return name(c, c->v[o->reg], ld##width(s), (unsigned)o->imm); \
+    }
+ROUND(roundps, 16, 16)
+ROUND(roundpd, 16, 16)
+ROUND(roundss, 4, 1)
+ROUND(roundsd, 8, 1)
+
+/* Products that imm[7:4] leaves out are +0.0 and raise nothing: so are those of zeroed operands. imm[3:0] says where the
+ * sum goes. */
+INLINE vec lanes_mask(unsigned bits, unsigned lane) {
+    u8 m[16];
+    for (unsigned i = 0; i < 16; i++) m[i] = bits >> (i / lane) & 1 ? 0xff : 0;
+    return ld16(m);
+}
+#define DOT(name, insn, lane, broadcast) \
+    static bool name(accel_cpu *c, u8 *d, vec b, unsigned imm) { \
+        vec use = lanes_mask(imm >> 4, lane), a = _mm_and_si128(ld16(d), use); \
+        struct fp_env e; \
+        b = _mm_and_si128(b, use); \
+        fp_begin(c, &e); \
+        FP_SLOW(insn ",%2,%0", "+x"(a), "x"(b)); \
+        if (!fp_end(c, &e, fp_tiny(a, lane, lane))) return false; \
+        st16(d, _mm_and_si128(_mm_shuffle_epi32(a, broadcast), lanes_mask(imm, lane))); \
+        return true; \
+    } \
+    SLOW_HANDLER(h_##name##_r) { return name(c, c->v[o->reg], ld16(c->v[o->rm]), (unsigned)o->imm); } \
+    SLOW_HANDLER(h_##name##_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, 16, 16)) return false; \
+        return name(c, c->v[o->reg], ld16(s), (unsigned)o->imm); \
+    }
+DOT(dpps, "dpps $0xf1", 4, 0)
+DOT(dppd, "dppd $0x31", 8, 0x44)
+
+/* ---- approximations ----
+ * The operand's significand is cut to 12 bits and the value taken at the middle of the interval, so the relative error
+ * is below 2^-12. No exceptions; denormal operands count as zeros and denormal results become zeros (SDM vol. 2, RCPPS). The
+ * double-precision division and square root are exact IEEE operations far from any limit, alike on every host. */
+static double from_bits(u64 bits) { double v; memcpy(&v, &bits, 8); return v; }
+
+static u32 bits_of_significand(double v, s32 *exponent) { /* v: normal; 24 bits rounded to nearest even, exponent of 1.x */
+    u64 bits;
+    memcpy(&bits, &v, 8);
+    *exponent = (s32)(bits >> 52) - 1023;
+    u64 f = bits & (BIT(52) - 1);
+    u32 m = (u32)(f >> 29), rest = (u32)(f & (BIT(29) - 1));
+    if (rest > BIT(28) || (rest == BIT(28) && (m & 1))) m++;
+    if (m == 1u << 23) m = 0, ++*exponent;
+    return m;
+}
+/* 1.x with x from the top 12 bits of a 23-bit fraction and half a step. */
+static double middle(u32 fraction) { return from_bits(1023ull << 52 | (u64)(fraction >> 11) << 40 | BIT(39)); }
+
+u32 sse_rcp(u32 v);
+u32 sse_rsqrt(u32 v);
+
+u32 sse_rcp(u32 v) {
+    u32 sign = v & 0x80000000u, exp = v >> 23 & 0xff, fraction = v & 0x7fffff;
+    if (exp == 255) return fraction ? v | 0x400000 : sign;
+    if (exp == 0) return sign | 0x7f800000u;
+    s32 e;
+    u32 m = bits_of_significand(1.0 / middle(fraction), &e);
+    e += 127 - (s32)exp + 127;
+    return e <= 0 ? sign : sign | (u32)e << 23 | m;
+}
+
+u32 sse_rsqrt(u32 v) {
+    u32 sign = v & 0x80000000u, exp = v >> 23 & 0xff, fraction = v & 0x7fffff;
+    if (exp == 255 && fraction) return v | 0x400000;
+    if (exp == 0) return sign | 0x7f800000u;
+    if (sign) return 0xffc00000u;
+    if (exp == 255) return 0;
+    s32 power = (s32)exp - 127, e;
+    double x = middle(fraction);
+    if (power & 1) x *= 2, power--;
+    double root = _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
+    u32 m = bits_of_significand(1.0 / root, &e);
+    return (u32)(e - power / 2 + 127) << 23 | m;
+}
+
+#define APPROXIMATE(name, function) \
+    static void name##_lanes(u8 *d, const u8 *s, unsigned n) { \
+        for (unsigned i = 0; i < n; i++) st4u(d + 4 * i, function(ld4u(s + 4 * i))); \
+    } \
+    SLOW_HANDLER(h_##name##ps_r) { name##_lanes(c->v[o->reg], c->v[o->rm], 4); return true; } \
+    SLOW_HANDLER(h_##name##ss_r) { name##_lanes(c->v[o->reg], c->v[o->rm], 1); return true; } \
+    SLOW_HANDLER(h_##name##ps_m) { \
+        alignas(16) u8 s[16]; \
+        if (!vec_read(c, o, s, 16, 16)) return false; \
+        name##_lanes(c->v[o->reg], s, 4); \
+        return true; \
+    } \
+    SLOW_HANDLER(h_##name##ss_m) { \
+        u8 s[4]; \
+        if (!vec_read(c, o, s, 4, 1)) return false; \
+        name##_lanes(c->v[o->reg], s, 1); \
+        return true; \
+    }
+APPROXIMATE(rcp, sse_rcp)
+APPROXIMATE(rsqrt, sse_rsqrt)
