@@ -1,7 +1,7 @@
 /*
  * mmu.c - paging and the two halves of the TLB.
  *
- * The architectural halves (itlb, dtlb) are direct mapped by the low bits of the linear page number. Fetches and
+ * The architectural halves (itlb, dtlb) are direct mapped by the linear page number. Fetches and
  * data never evict each other, so a block that is already running needs no fetch look-up per instruction to leave
  * the same state behind as one executed instruction by instruction. Entries go only by guest-defined flushes and by
  * eviction. (SDM vol. 3, "Paging" and "Caching Translation Information".)
@@ -72,8 +72,10 @@ static bool entry_live(const accel_cpu *c, const struct tlb_entry *t) {
     return t->flags & TLB_GLOBAL ? t->gen == c->tlb_ggen : t->gen == c->tlb_gen[t->pcid];
 }
 
+/* The higher bits are folded in: copies between buffers a power of two apart would fight for one entry. */
 static struct tlb_entry *tlb_slot(accel_cpu *c, uint64_t vpn, int acc) {
-    return acc == ACC_X ? &c->itlb[vpn & (ITLB_SIZE - 1)] : &c->dtlb[vpn & (DTLB_SIZE - 1)];
+    uint64_t mix = vpn ^ vpn >> 9 ^ vpn >> 18;
+    return acc == ACC_X ? &c->itlb[mix & (ITLB_SIZE - 1)] : &c->dtlb[mix & (DTLB_SIZE - 1)];
 }
 
 static bool entry_hits(const accel_cpu *c, const struct tlb_entry *t, uint64_t vpn) {
