@@ -113,6 +113,8 @@ enum { TLB_VALID = 1, TLB_W = 2, TLB_U = 4, TLB_NX = 8, TLB_D = 0x10, TLB_GLOBAL
 /* Fast entry: rtag/wtag hold the linear page where a plain host access is right, else an odd number. */
 struct ftlb_entry { uint64_t rtag, wtag, addend, pad; };
 #define FTLB_NONE 1ull
+/* Pages a power of two apart (a copy between two buffers) get different entries. */
+INLINE unsigned ftlb_index(uint64_t lin) { return (unsigned)(lin >> 12 ^ lin >> 21) & (FTLB_SIZE - 1); }
 
 /* Privilege views of the fast half. */
 enum { FT_SUPER, FT_USER, FT_SUPER_SMAP /* supervisor that may not touch user pages now */, FT_NONE /* never filled: alignment checks on */, FT_VIEWS };

@@ -91,13 +91,13 @@ INLINE u64 ea_x(const accel_cpu *c, const struct op *o) {
 
 /* Host address for a plain access of `size` bytes at lin, or NULL: not plain. */
 INLINE void *fast_r(const accel_cpu *c, u64 lin, unsigned size) {
-    const struct ftlb_entry *e = &c->ft[(lin >> 12) & (FTLB_SIZE - 1)];
+    const struct ftlb_entry *e = &c->ft[ftlb_index(lin)];
     void *p = (void *)(lin + e->addend);
     if (p == NULL) __builtin_unreachable();
     return likely(((lin + size - 1) & PAGE_MASK) == e->rtag) ? p : NULL;
 }
 INLINE void *fast_w(const accel_cpu *c, u64 lin, unsigned size) {
-    const struct ftlb_entry *e = &c->ft[(lin >> 12) & (FTLB_SIZE - 1)];
+    const struct ftlb_entry *e = &c->ft[ftlb_index(lin)];
     void *p = (void *)(lin + e->addend);
     if (p == NULL) __builtin_unreachable();
     return likely(((lin + size - 1) & PAGE_MASK) == e->wtag) ? p : NULL;

@@ -32,7 +32,7 @@ void ftlb_flush(accel_cpu *c) {
 
 static void ftlb_drop(accel_cpu *c, uint64_t vpn) {
     for (int view = 0; view < FT_NONE; view++) {
-        struct ftlb_entry *e = &c->ftlb[view][vpn & (FTLB_SIZE - 1)];
+        struct ftlb_entry *e = &c->ftlb[view][ftlb_index(vpn << 12)];
         uint64_t lin = vpn << 12;
         if (e->rtag == lin || e->wtag == lin) e->rtag = e->wtag = FTLB_NONE;
     }
@@ -52,7 +52,7 @@ static void ftlb_fill(accel_cpu *c, uint64_t lin, const struct tlb_entry *t, boo
     int view = user ? FT_USER : (c->ft == c->ftlb[FT_SUPER_SMAP] ? FT_SUPER_SMAP : FT_SUPER);
     if (c->ft != c->ftlb[view]) return; /* an implicit access of another privilege, or alignment checks */
     if ((c->cr4 & CR4_PKE) && (t->flags & TLB_U)) return;
-    unsigned i = (lin >> 12) & (FTLB_SIZE - 1);
+    unsigned i = ftlb_index(lin);
     struct ftlb_entry *e = &c->ftlb[view][i];
     if (e->rtag == FTLB_NONE && e->wtag == FTLB_NONE) {
         if (c->ftlb_used_count[view] == FTLB_SIZE) ftlb_flush(c);
