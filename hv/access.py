@@ -61,7 +61,15 @@ class Board(Protocol):
         ...
 
     def receive(self, uart: int, data: bytes) -> None:
-        """Bytes arrive at serial port `uart`."""
+        """Bytes arrive at serial port `uart`; what exceeds `room` is lost."""
+        ...
+
+    def room(self, uart: int) -> int:
+        """How many bytes serial port `uart` takes now."""
+        ...
+
+    def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
+        """What a person wants to know of a part ("lapic", "ioapic", "pic"): (name, value) lines."""
         ...
 
     def reset(self) -> None:

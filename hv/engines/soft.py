@@ -277,7 +277,7 @@ class SoftCpu:
         """The core's counters, and exits by kind as `exit.NAME`."""
         record = ffi.new("accel_stats *")
         lib.accel_stats_get(self._cpu, record)
-        counters = {name: int(getattr(record, name)) for name in dir(record)}
+        counters = {name: int(getattr(record, name)) for name, _ in ffi.typeof("accel_stats").fields}
         exits = zip(EXIT_NAMES, self.exit_counts, strict=True)
         return counters | {f"exit.{name}": count for name, count in exits if count}
 

@@ -99,6 +99,12 @@ class FakeBoard:
         self.received += data
         self.raise_irq(0, SERIAL)
 
+    def room(self, uart: int) -> int:
+        return 64
+
+    def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
+        return [("part", part)]
+
     def reset(self) -> None:
         self.resets += 1
         self.pending = [[] for _ in self.pending]

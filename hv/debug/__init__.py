@@ -1,0 +1,1 @@
+"""Debugging a machine: run control, breakpoints, commands, and the target that the debug server talks to."""
