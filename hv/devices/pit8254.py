@@ -138,13 +138,13 @@ class PitChannel(FieldDevice):
             return
         self.settle(now)
         if not level:
-            self.held = max(0, self.elapsed(now))
+            self.held = max(0, self.elapsed(now)) if self.running else 0
         self.gate = level
         if level:
             count = self.next_count or self.count
             if count and (self.triggered or (self.periodic and self.running)):
                 self._start(now, count)
-            elif not self.triggered:
+            elif self.running and not self.triggered:
                 self.start = now - self.held
 
     def settle(self, now: int) -> None:

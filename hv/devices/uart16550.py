@@ -157,8 +157,9 @@ class Uart16550(FieldDevice):
             return self.mcr
         if offset == LSR:
             value = LSR_TX_EMPTY | self.lsr_errors | (LSR_READY if self.fifo else 0)
-            self.lsr_errors = 0
-            self._update()
+            if self.lsr_errors:
+                self.lsr_errors = 0
+                self._update()
             return value
         if offset == MSR:
             value = self.msr

@@ -261,6 +261,22 @@ class Board:
             lapic.accept(vector)
         return vector
 
+    def task_priority(self, vcpu: int) -> int:
+        """CR8 of `vcpu`: the class of its task priority register, 0 to 15."""
+        return self.lapics[vcpu].tpr >> 4
+
+    def set_task_priority(self, vcpu: int, value: int) -> None:
+        """The guest wrote CR8; the low bits of the register become 0, as the SDM says of such a write."""
+        self.lapics[vcpu].set_tpr((value & 0xF) << 4)
+
+    def read_msr(self, vcpu: int, msr: int) -> int | None:
+        """An MSR of the local APIC; None stands for #GP, also for an MSR that is not the board's."""
+        return self.lapics[vcpu].read_msr(msr)
+
+    def write_msr(self, vcpu: int, msr: int, value: int) -> bool:
+        """Likewise; False stands for #GP."""
+        return self.lapics[vcpu].write_msr(msr, value)
+
     def inject_nmi(self) -> None:
         """A pulse on LINT1 of every local APIC, unless port 70h masks NMI."""
         if self.rtc.nmi_masked:
@@ -268,6 +284,10 @@ class Board:
         for lapic in self.lapics:
             lapic.set_lint(1, True)
             lapic.set_lint(1, False)
+
+    def receive(self, uart: int, data: bytes) -> None:
+        """Bytes arrive at a serial port (0 is COM1); what exceeds `uarts[uart].room` is lost."""
+        self.uarts[uart].receive(data)
 
     # --- State ------------------------------------------------------------------------------------------
 
