@@ -52,7 +52,7 @@ SLOW_HANDLER(h_ffreep_r) {
     if (!fpu_wait(c)) return false;
     c->fpu.tag &= (u8)~(1u << fpu_reg(c, o->rm & 7));
     c->fpu.sw &= (u16)~FSW_C1;
-    fpu_set_top(c, fpu_top(c) + 1);
+    fpu_pop(c);
     fpu_note(c, o);
     return true;
 }
