@@ -110,10 +110,7 @@ static bool read_vex(struct insn *i, bool three) {
     i->vvvv = (~b2 >> 3) & 15;
     i->vex_l = (b2 >> 2) & 1;
     i->vex_pp = b2 & 3;
-    if (i->bits != 64) {
-        i->rex &= 0x48; /* R, X, B must be clear (inverted ones) or it would not be VEX; W is ignored for GPRs */
-        i->vvvv &= 7;
-    }
+    if (i->bits != 64) i->rex &= 0x48; /* R, X, B must be clear (inverted ones) or it would not be VEX; W is ignored for GPRs */
     i->opcode = next_byte(i);
     return true;
 }
@@ -318,7 +315,7 @@ int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct
     unsigned osz = operand_size(&i, r);
     unsigned asz = i.bits == 64 ? (i.adsize ? SZ32 : SZ64) : (i.bits == 32) != i.adsize ? SZ32 : SZ16;
     o->mode = (uint8_t)(osz | asz << 2 | i.rep << 4 | (i.vex_l ? 0x80 : 0));
-    o->vvvv = i.vvvv;
+    o->vvvv = i.bits == 64 ? i.vvvv : i.vvvv & 7;
     bool reg = true;
     if (r->modrm == M_PLUS) {
         unsigned n = (i.opcode & 7) | (i.rex & 1 ? 8 : 0);

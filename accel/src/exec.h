@@ -92,15 +92,17 @@ INLINE u64 ea_x(const accel_cpu *c, const struct op *o) {
 /* Host address for a plain access of `size` bytes at lin, or NULL: not plain. */
 INLINE void *fast_r(const accel_cpu *c, u64 lin, unsigned size) {
     const struct ftlb_entry *e = &c->ft[ftlb_index(lin)];
+    if (unlikely(((lin + size - 1) & PAGE_MASK) != e->rtag)) return NULL;
     void *p = (void *)(lin + e->addend);
-    if (p == NULL) __builtin_unreachable();
-    return likely(((lin + size - 1) & PAGE_MASK) == e->rtag) ? p : NULL;
+    if (p == NULL) __builtin_unreachable(); /* spares the caller's test */
+    return p;
 }
 INLINE void *fast_w(const accel_cpu *c, u64 lin, unsigned size) {
     const struct ftlb_entry *e = &c->ft[ftlb_index(lin)];
+    if (unlikely(((lin + size - 1) & PAGE_MASK) != e->wtag)) return NULL;
     void *p = (void *)(lin + e->addend);
-    if (p == NULL) __builtin_unreachable();
-    return likely(((lin + size - 1) & PAGE_MASK) == e->wtag) ? p : NULL;
+    if (p == NULL) __builtin_unreachable(); /* spares the caller's test */
+    return p;
 }
 
 /* rd_N(c, o, &v) / wr_N(c, o, v): the ModRM memory operand of o, in full. False: leave_fault(c, o).
