@@ -203,15 +203,13 @@ INLINE bool copy_from_top(accel_cpu *c, unsigned i, bool pops) {
 STI(fst_STi, 0xdd, 0xd0, FSW_C1, copy_from_top(c, o->rm & 7, false))
 STI(fstp_STi, 0xdd, 0xd8, FSW_C1, copy_from_top(c, o->rm & 7, true))
 
-/* D9 D8+i, FSTPNCE: an empty ST(0) is no stack fault; its value goes over with its tag. */
+/* D9 D8+i, FSTPNCE: an empty ST(0) is no stack fault, it is only popped. */
 SLOW_HANDLER(h_fstpnce_r) {
     if (!fpu_wait(c)) return false;
-    unsigned i = fpu_reg(c, o->rm & 7);
-    bool used = fpu_used(c, 0);
-    memmove(c->fpu.st[i], fpu_st(c, 0), 10);
-    c->fpu.tag = (u8)((c->fpu.tag & ~(1u << i)) | (unsigned)used << i);
-    c->fpu.sw &= (u16)~FSW_C1;
-    fpu_pop(c);
+    if (!copy_from_top(c, o->rm & 7, true)) {
+        c->fpu.sw &= (u16)~FSW_C1;
+        fpu_pop(c);
+    }
     fpu_note(c, o);
     return true;
 }
