@@ -45,7 +45,7 @@ from hv.exits import (
 from hv.inputs import Advance, Influence, IrqHeld, IrqMask, SwitchVcpu
 from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.registers import read_int, write_int
-from hv.signals import A20Signal, ApicBaseSignal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendSignal
+from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendSignal
 
 QUANTUM: Final = 50_000
 PAUSE_COST: Final = 1_000  # machine ticks per PAUSE: a waiting guest must see time pass
@@ -363,8 +363,6 @@ class Scheduler:
                     self._cpus[vcpu].control.nmi_pending = 1
                 case A20Signal(enabled):
                     self._engine.set_a20(enabled)
-                case ApicBaseSignal(vcpu, value):
-                    write_int(self._cpus[vcpu], "apic_base", value)
                 case SuspendSignal():
                     if self._suspended is None:
                         self._suspended = signal

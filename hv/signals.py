@@ -54,14 +54,6 @@ class A20Signal:
 
 
 @dataclass(frozen=True, slots=True)
-class ApicBaseSignal:
-    """IA32_APIC_BASE of `vcpu` was written; the CPU keeps a copy, which CPUID shows."""
-
-    vcpu: int
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
 class SuspendSignal:
     """The guest ends or restarts the machine; `value` is what it wrote to the debug exit device."""
 
@@ -69,7 +61,7 @@ class SuspendSignal:
     value: int = 0
 
 
-Signal: TypeAlias = InitSignal | StartupSignal | NmiSignal | A20Signal | ApicBaseSignal | SuspendSignal
+Signal: TypeAlias = InitSignal | StartupSignal | NmiSignal | A20Signal | SuspendSignal
 
 
 class Signals:

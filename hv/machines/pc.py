@@ -17,12 +17,11 @@ from hv.errors import ConfigError
 from hv.exits import WriteOrigin
 from hv.firmware.tables import firmware_chunks
 from hv.inputlog import Recorder, Replay, make_header
-from hv.irq.lapic import MSR_APIC_BASE
 from hv.loaders.image import BootImage
 from hv.machines.board import START_2026_S, Board, BoardHooks
 from hv.memory import GuestMemory
 from hv.registers import apply_boot_state, read_int
-from hv.signals import A20Signal, ApicBaseSignal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendReason, SuspendSignal
+from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendReason, SuspendSignal
 from hv.vm import Parts, Vm
 
 MAX_VCPUS: Final = 16
@@ -75,15 +74,6 @@ class PcConfig:
 
 class PcBoard(Board):
     """The board with what the machine monitor asks of one (`hv.access.Board`)."""
-
-    signals: Signals
-
-    def write_msr(self, vcpu: int, msr: int, value: int) -> bool:
-        """See `hv.access.Board`."""
-        accepted = super().write_msr(vcpu, msr, value)
-        if accepted and msr == MSR_APIC_BASE:
-            self.signals.put(ApicBaseSignal(vcpu, self.lapics[vcpu].base_msr))
-        return accepted
 
     def room(self, uart: int) -> int:
         """See `hv.access.Board`."""
@@ -200,7 +190,6 @@ def build_pc(
     )
     model = CPU_MODELS[config.cpu]
     cpus += [engine.add_cpu(n, config.vcpus, model, config.ips, config.seed) for n in range(config.vcpus)]
-    board.signals = signals
 
     def boot(vm: Vm) -> None:
         for gpa, data in (*firmware_chunks(config.vcpus), *image.chunks):
