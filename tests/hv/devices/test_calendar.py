@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hv.devices.calendar import date_of, days_in_month, seconds_of
+from hv.devices.calendar import date_of, seconds_of
 
+YEARS = (0, 1900, 2000, 2023, 2024)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -28,4 +29,12 @@ def test_fields_out_of_range_are_cut() -> None:
 
 
 def test_leap_years() -> None:
-    assert [days_in_month(year, 2) for year in (1900, 2000, 2023, 2024)] == [28, 29, 28, 29]
+    lengths = [(seconds_of(y + 1, 1, 1, 0, 0, 0) - seconds_of(y, 1, 1, 0, 0, 0)) // 86_400 for y in YEARS]
+    assert lengths == [366, 365, 366, 365, 366]
+
+
+def test_the_years_that_the_standard_library_lacks() -> None:
+    assert seconds_of(1, 1, 1, 0, 0, 0) - seconds_of(0, 1, 1, 0, 0, 0) == 366 * 86_400
+    date = date_of(seconds_of(9999, 12, 31, 23, 59, 59) + 1)
+    assert (date.year, date.month, date.day, date.weekday) == (0, 1, 1, 6)
+    assert date_of(seconds_of(0, 2, 29, 0, 0, 0)).day == 29
