@@ -28,8 +28,6 @@ IMMEDIATES = {
     "Ap": "A", "Ob": "O", "Ov": "O",
 }  # fmt: skip
 PREFIXES = {"-": 0, "NP": 1, "66": 2, "F3": 3, "F2": 4}
-# Encodings that end the executing process or reach the kernel: never executed, whatever the table says.
-NEVER = {"SYSCALL", "SYSENTER", "INT", "INT1", "INTO"}
 
 
 class OracleError(Exception):
@@ -80,6 +78,7 @@ def spec_line(number: int, row: _gen.Row, bits: int) -> str:
     attrs = sum({ATTRIBUTES[a] for a in row.attrs if a in ATTRIBUTES})
     if "XSAVE" in row.mnemonic or "XRSTOR" in row.mnemonic or row.mnemonic.startswith(("FXSAVE", "FXRSTOR")):
         attrs |= SAVE_AREA
+    attrs |= undefined.tolerance(row.mnemonic, sse="sse" in row.attrs or "avx" in row.attrs)
     imm = next((IMMEDIATES[x] for x in row.operands if x in IMMEDIATES), "-")
     mod = 2 if row.rm >= 0 else row.mod
     name = f"{row.mnemonic} {','.join(row.operands)}".strip()
@@ -93,7 +92,7 @@ def specs(pattern: str = "*", oracles: frozenset[str] = frozenset({"host", "host
     """The lines of all rows that the host can check and whose mnemonic matches `pattern` (shell wildcards)."""
     lines = []
     for number, row in enumerate(_gen.read_rows()):
-        if row.handler == "-" or row.mnemonic in NEVER or not oracles & set(row.oracle.split(",")):
+        if row.handler == "-" or row.mnemonic in undefined.NOT_EXECUTED or not oracles & set(row.oracle.split(",")):
             continue
         if not any(fnmatch.fnmatchcase(row.mnemonic, p.upper()) for p in pattern.split(",")):
             continue

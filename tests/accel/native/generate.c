@@ -107,7 +107,7 @@ static void fill_x87(struct rng *r, struct state *s) {
 static void fill_state(struct rng *r, const struct row_spec *spec, struct state *s) {
     memset(s, 0, sizeof *s);
     for (int i = 0; i < 16; i++) s->gpr[i] = value(r);
-    s->flags = (rng_next(r) & FL_ARITH) | (chance(r, 15) ? FL_DF : 0) | (chance(r, 3) ? FL_AC : 0);
+    s->flags = (rng_next(r) & FL_ARITH) | (chance(r, 15) ? FL_DF : 0) | (chance(r, 5) ? FL_AC : 0);
     s->mxcsr = 0x1f80;
     s->fcw = 0x37f;
     if (spec->attrs & AT_VEC) {

@@ -12,7 +12,7 @@ static accel_cpu *cpu;
 static accel_control *control;
 static u8 base_data[DATA_SIZE];
 static int reg_gpr[16], reg_rip, reg_eflags, reg_fs_base, reg_gs_base, reg_ymm, reg_mxcsr, reg_fctrl, reg_fstat, reg_ftag, reg_st;
-static int reg_cs, reg_cs_attr;
+static int reg_cs, reg_cs_attr, reg_pointer[5];
 static u8 bits_now;
 
 static void die(const char *what) {
@@ -103,6 +103,8 @@ int guest_start(int model) {
     reg_rip = find("rip"), reg_eflags = find("eflags"), reg_fs_base = find("fs_base"), reg_gs_base = find("gs_base");
     reg_ymm = find("ymm0"), reg_mxcsr = find("mxcsr"), reg_fctrl = find("fctrl"), reg_fstat = find("fstat");
     reg_ftag = find("ftag"), reg_st = find("st0"), reg_cs = find("cs"), reg_cs_attr = find("cs_attr");
+    static const char *const pointers[] = {"fiseg", "fioff", "foseg", "fooff", "fop"};
+    for (int i = 0; i < 5; i++) reg_pointer[i] = find(pointers[i]);
     make_tables();
     enter_long_mode();
     set_bits(64);
@@ -124,6 +126,7 @@ static void load(const struct state *s) {
     set(reg_gs_base, s->gs_base);
     for (int i = 0; i < 16; i++) accel_reg_set(cpu, reg_ymm + i, s->ymm[i], 32);
     set(reg_mxcsr, s->mxcsr);
+    for (int i = 0; i < 5; i++) set(reg_pointer[i], 0); /* AMD does not save the pointers unless an exception is pending */
     set(reg_fctrl, s->fcw);
     set(reg_fstat, s->fsw);
     u32 tags = 0;

@@ -123,9 +123,10 @@ __attribute__((used)) static void on_signal(int sig, siginfo_t *info, ucontext_t
     set_bases(k->in.fs_base, k->in.gs_base);
 }
 
-/* RFLAGS.AC survives into a handler: clear it before anything unaligned happens. */
+/* RFLAGS.AC survives into a handler: clear it before anything unaligned happens. NT and ID survive a signal return:
+ * clear them for the next case. */
 __attribute__((naked, used)) static void signal_entry(void) {
-    __asm__("pushfq\n\tandl $0xfffbffff,(%rsp)\n\tpopfq\n\tjmp on_signal");
+    __asm__("pushfq\n\tandl $0xffdbbfff,(%rsp)\n\tpopfq\n\tjmp on_signal");
 }
 
 static void map_fixed(int fd, off_t at, u64 linear, size_t size, int prot) {

@@ -26,7 +26,7 @@ enum { PAGE = 4096 };
 enum { CODE_SIZE = 2 * PAGE, DATA_SIZE = 2 * PAGE };
 
 enum { FL_CF = 1, FL_PF = 4, FL_AF = 0x10, FL_ZF = 0x40, FL_SF = 0x80, FL_TF = 0x100, FL_IF = 0x200, FL_DF = 0x400,
-       FL_OF = 0x800, FL_AC = 0x40000, FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF };
+       FL_OF = 0x800, FL_NT = 0x4000, FL_ID = 0x200000, FL_AC = 0x40000, FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF };
 
 /* How the attempt ended. STEPPED: the instruction (or one REP iteration) is done. */
 enum outcome { STEPPED, FAULTED, LEFT /* the core left for another reason: vector = exit kind */, LOST /* the child died */ };
@@ -92,12 +92,15 @@ struct row_spec {
     u8 mod;             /* 0 any, 1 memory, 2 register */
     char imm[4];        /* - b w z v B(ENTER) j J A O */
     u32 attrs;          /* AT_* */
-    u32 undefined;      /* arithmetic flags that are not compared */
+    u32 undefined;      /* arithmetic flags, and x87 condition codes << 16, that are not compared */
     u8 bits;            /* 32 or 64 */
     char name[40];
 };
 enum { AT_LOCK = 1, AT_REP = 2, AT_D64 = 4, AT_F64 = 8, AT_X87 = 0x10, AT_MMX = 0x20, AT_VVVV = 0x40, AT_L0 = 0x80, AT_L1 = 0x100,
-       AT_W0 = 0x200, AT_W1 = 0x400, AT_VSIB = 0x800, AT_VEC = 0x1000, AT_SAVE = 0x2000 /* XSAVE family */ };
+       AT_W0 = 0x200, AT_W1 = 0x400, AT_VSIB = 0x800, AT_VEC = 0x1000, AT_SAVE = 0x2000 /* XSAVE family */,
+       /* what may differ, see undefined.py */
+       TOL_MASKED = 0x10000, TOL_PARTIAL = 0x20000, TOL_PAGE = 0x40000, TOL_ALIGNED = 0x80000, TOL_MMX = 0x100000, TOL_COUNT = 0x200000,
+       TOL_MXCSR = 0x400000 };
 struct rng { u64 s; };
 u64 rng_next(struct rng *r);
 void generate(struct rng *r, const struct row_spec *spec, struct oracle_case *k);
