@@ -32,7 +32,9 @@
 
 #include "cpu.h"
 
-#define HANDLER(name) void name(accel_cpu *c, const struct op *o)
+/* restrict: no store of a plain handler reaches its own op, so its fields need no second load. (Ops do change when a
+ * block is killed, which only functions called by SLOW_HANDLERs do.) */
+#define HANDLER(name) void name(accel_cpu *restrict c, const struct op *restrict o)
 
 #ifdef ACCEL_LOOP_DISPATCH /* builds without sibling calls: a loop in run.c drives the same handlers */
 #define DISPATCH(c, o) do { (c)->cur = (o); return; } while (0)
@@ -42,7 +44,7 @@
 #define NEXT(c, o) DISPATCH(c, (o) + 1)
 #define SLOW_HANDLER(name) \
     static NOINLINE bool name##_body(accel_cpu *c, const struct op *o); \
-    HANDLER(name) { \
+    void name(accel_cpu *c, const struct op *o) { \
         if (unlikely(!name##_body(c, o))) return leave_fault(c, o); \
         if (unlikely(c->attention)) return leave_after(c, o); \
         NEXT(c, o); \
@@ -51,7 +53,7 @@
 /* The same for an instruction that ends its block: the body sets *next (preset to the instruction behind). */
 #define SLOW_HANDLER_END(name) \
     static NOINLINE bool name##_body(accel_cpu *c, const struct op *o, u64 *next); \
-    HANDLER(name) { \
+    void name(accel_cpu *c, const struct op *o) { \
         u64 next = op_next_rip(c, o); \
         if (unlikely(!name##_body(c, o, &next))) return leave_fault(c, o); \
         return leave_to(c, o, next); \
@@ -133,6 +135,9 @@ MEM_ACCESS(8)
 MEM_ACCESS(16)
 MEM_ACCESS(32)
 MEM_ACCESS(64)
+
+/* The slot of a linear rip in c->jump. */
+INLINE unsigned jump_index(u64 rip) { return (unsigned)(rip ^ rip >> 12) & 4095; }
 
 /* ---- flags ---- */
 

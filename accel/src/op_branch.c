@@ -98,8 +98,6 @@ HANDLER(h_jcxz) { loop_to(c, o, count_register(c, o) == 0, false); }
 
 /* ---- indirect --------------------------------------------------------------------------------------------------- */
 
-INLINE unsigned jump_index(u64 rip) { return (unsigned)(rip ^ rip >> 12) & 4095; }
-
 /* The block at rip if the jump cache knows it (then rip is canonical, too), else NULL. */
 INLINE struct block *known_block(const accel_cpu *c, u64 rip) {
     unsigned i = jump_index(rip);

@@ -140,14 +140,18 @@ static bool second_page_same(accel_cpu *c, const struct block *b, u64 lin, bool 
     return !*fault && (pa & PAGE_MASK) == b->pa2;
 }
 
-/* The block at c->rip for c->run_key; NULL: c->fault. */
-static struct block *block_at_rip(accel_cpu *c) {
+/* The block at c->rip for c->run_key; NULL: c->fault. `guess` is the block that was here under other translations:
+ * the usual case after a TLB flush, and cheaper to verify than to search. */
+static struct block *block_at_rip(accel_cpu *c, struct block *guess) {
     u64 lin = 0, pa = 0;
     if (!fetch_address(c, &lin, &pa)) return NULL;
-    c->stats.block_lookups++;
     u32 key = c->run_key;
     if (unlikely(c->m->break_count || (c->dr[7] & 0xff)) && debug_page_has_break(c, lin, pa)) key |= K_BP;
-    struct block *b = block_find(c, pa, key);
+    struct block *b = guess;
+    if (!b || b->pa != pa || b->key != key || b->cost == COST_DEAD) {
+        c->stats.block_lookups++;
+        b = block_find(c, pa, key);
+    }
     if (b && unlikely(b->pa2 != ~0ull)) {
         bool fault;
         if (!second_page_same(c, b, lin, &fault)) {
@@ -163,7 +167,7 @@ static struct block *block_at_rip(accel_cpu *c) {
             return NULL;
         }
         c->run_key |= K_SINGLE;
-        return block_at_rip(c);
+        return block_at_rip(c, NULL);
     }
     return b;
 }
@@ -194,7 +198,7 @@ static void remember(accel_cpu *c, struct link *l, int which, struct block *b) {
         *(which ? &l->gen1 : &l->gen) = c->fetch_gen;
         return;
     }
-    unsigned i = (unsigned)(c->rip ^ c->rip >> 12) & 4095;
+    unsigned i = jump_index(c->rip);
     c->jump[i].rip = c->rip;
     c->jump[i].b = b;
     c->jump[i].gen = c->fetch_gen;
@@ -210,7 +214,8 @@ static int run_slice(accel_cpu *c, bool single) {
     c->run_key = c->key | (single ? K_SINGLE : 0);
     for (;;) {
         c->link_slot = link; /* block_flush_all() clears it */
-        struct block *b = block_at_rip(c);
+        struct block *guess = !chained ? NULL : link ? link->to[which] : c->jump[jump_index(c->rip)].b;
+        struct block *b = block_at_rip(c, guess);
         if (unlikely(!b)) return LEAVE_FAULT;
         if (chained && (link == NULL || c->link_slot)) remember(c, c->link_slot, which, b);
         if (unlikely(b->cost > c->budget)) {
