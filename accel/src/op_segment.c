@@ -318,12 +318,10 @@ SLOW_HANDLER(h_verw) { return verify(c, o, true); }
 
 SLOW_HANDLER(h_arpl) {
     u16 sel, rpl = get_16(c, o->reg) & 3;
-    u64 lin = 0;
-    if (OP_MEM(o) ? !rmw_16(c, o, &lin, &sel) : !read_word(c, o, &sel)) return false;
+    if (!read_word(c, o, &sel)) return false;
     bool raise = (sel & 3) < rpl;
     if (raise) sel = (u16)((sel & ~3) | rpl);
-    if (raise && OP_MEM(o)) wr_at_16(c, o, lin, sel);
-    else if (raise) write_word(c, o, sel);
+    if (raise && !write_word(c, o, sel)) return false; /* memory need not be writable otherwise */
     set_zf(c, raise);
     return true;
 }

@@ -202,7 +202,7 @@ static bool enter(accel_cpu *c, const struct op *o, unsigned size) {
         if (!stack_read(c, o, from[i], size, &v) || !mem_write(c, o, to[i], &v, size)) return false;
     if (level && !mem_write(c, o, to[level], &frame, size)) return false;
     set_sp(c, mask, sp);
-    if (mask == 0xffff) put_16(c, R_RBP, (u16)frame);
+    if (mask == 0xffff || size == 2) put_16(c, R_RBP, (u16)frame);
     else c->r[R_RBP] = frame;
     return true;
 }
