@@ -19,11 +19,14 @@ UNDEFINED: dict[str, str] = {
     "FCOMI": "1", "FUCOMI": "1", "FCOMIP": "1", "FUCOMIP": "1",  # the manual clears C1, AMD leaves it
 }  # fmt: skip
 
-MASKED, PARTIAL, PAGE, ALIGNED, MMX, COUNT, MXCSR = (1 << n for n in range(16, 23))
+MASKED, PARTIAL, PAGE, ALIGNED, MMX, COUNT, MXCSR, ORDER = (1 << n for n in range(16, 24))
 # The bits are TOL_* of native/oracle.h.
 TOLERATED: dict[str, int] = {
     # A fault on a masked-off byte is up to the implementation (SDM vol. 2, MASKMOVDQU).
     "MASKMOVDQU": MASKED, "MASKMOVQ": MASKED | MMX, "VMASKMOVDQU": MASKED,
+    "CMPXCHG16B": ALIGNED,
+    # Which of two operands is read first (CR2 when both would fault): the host differs between CMPSB, CMPSW and REP.
+    "CMPS": ORDER, "MOVS": ORDER,
     # AMD keeps what it pushed or popped before the fault; we keep nothing.
     "ENTER": PARTIAL, "POPA": PARTIAL, "PUSHA": PARTIAL,
     # Which byte of a save area is touched first is not defined; CR2 is compared by page.

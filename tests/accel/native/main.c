@@ -107,6 +107,10 @@ static bool tolerate(u32 what, const struct oracle_case *k, const struct state *
     if (both_faulted && what & TOL_PARTIAL)
         for (int i = 0; i < 8; i++)
             if (i != 4) b->gpr[i] = a->gpr[i];
+    if (both_faulted && what & TOL_ORDER && a->vector >= 12 && b->vector >= 12)
+        b->cr2 = a->cr2, b->vector = a->vector, b->error = a->error;
+    /* which of #UD and a fault of the fetch comes first depends on how far the decoder looks */
+    if (both_faulted && b->vector == 6 && a->vector == 14 && a->error & 0x10) return true;
     /* the last page of user addresses is the host kernel's business */
     if (both_faulted && a->cr2 >> 12 == 0x7ffffffff) b->error = a->error;
     return false;

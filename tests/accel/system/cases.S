@@ -5,7 +5,6 @@
  * it observes. An exception prints `E`, vector (8), error code (32, or 0), EIP (32), CS (16) and EFLAGS (32, without the
  * arithmetic flags) and goes on with the next case. `V` and 32 bits is a value. Port 0xF4 ends the run.
  */
-    .equ BASE, 0xf0000
     .equ GDT, 0x1000
     .equ IDT, 0x2000
     .equ TSS, 0x3000
@@ -50,6 +49,7 @@
 
     .text
     .code16
+BASE:                           /* linear f0000 */
 start16:
     cli
     mov %cs:(gdtr_real - BASE), %eax
@@ -101,14 +101,18 @@ start16:
     RCASE 4
     int $0x11
     REND
+#ifndef QEMU
     RCASE 5                     /* word access over the segment end */
     mov $0xffff, %bx
     mov (%bx), %ax
     REND
+#endif
+#ifndef QEMU
     RCASE 6
     mov $0xffff, %bp            /* #SS */
     mov (%bp), %ax
     REND
+#endif
     RCASE 7
     xor %dx, %dx
     xor %cx, %cx
@@ -121,11 +125,13 @@ start16:
     RCASE 9
     lar %ax, %ax
     REND
+#ifndef QEMU
     RCASE 10                    /* PG without PE */
     mov %cr0, %eax
     or $0x80000000, %eax
     mov %eax, %cr0
     REND
+#endif
     RCASE 11
     smsw %ax
     movzwl %ax, %eax
@@ -189,7 +195,7 @@ start16:
     VALUE16
     REND
     RCASE 17
-    mov $0xfe00, %dx
+    mov $0x100, %dx
     mov %dx, %ss
     mov %ss, %ax
     movzwl %ax, %eax
@@ -208,19 +214,25 @@ start16:
     cli
     cld
     REND
+#ifndef QEMU
     RCASE 19
     mov $0x20000, %ecx
     rdmsr
     REND
+#endif
+#ifndef QEMU
     RCASE 20
     mov %cr0, %eax
     mov $0x20000000, %eax       /* NW without CD */
     mov %eax, %cr0
     REND
+#endif
+#ifndef QEMU
     RCASE 21
     mov $0x80000000, %eax
     mov %eax, %cr4
     REND
+#endif
     RCASE 22
     mov %dr4, %eax              /* alias of DR6 */
     VALUE16
@@ -368,22 +380,22 @@ gdt:
     .quad 0x00409700000007ff    /* 48 expand-down, limit 7ff */
     .quad 0x0040930000000fff    /* 50 data, limit fff */
     .quad 0x00cf91000000ffff    /* 58 read-only */
-    .quad 0x0000890030000067 | 0x68 << 0 & 0   /* 60 TSS */
+    .quad 0x0000890030000067  /* 60 TSS */
     .quad 0x0000890034000067    /* 68 TSS B */
-    .quad 0x0000ec0200080000 | (gate_target - BASE) | 0xf << 48   /* 70 call gate, DPL 3, 2 parameters */
+    .quad 0x000fec0200080000 + (gate_target - BASE)   /* 70 call gate, DPL 3, 2 parameters */
     .quad 0x0000e50000680000    /* 78 task gate, DPL 3 */
     .quad 0x00cf1b000000ffff    /* 80 code, not present */
     .quad 0x0000820038000017    /* 88 LDT */
     .quad 0x00006c0000080000    /* 90 call gate, DPL 3, not present */
     .quad 0x00af9b000000ffff    /* 98 64-bit code */
-    .quad 0x0000ec0000980000 | (gate_target64 - BASE) | 0xf << 48   /* a0 64-bit call gate */
+    .quad 0x000fec0000980000 + (gate_target64 - BASE)   /* a0 64-bit call gate */
     .quad 0
     .quad 0x0000890030000067    /* b0 64-bit TSS */
     .quad 0
     .quad 0x00cffb000000ffff    /* c0 code 32, CPL 3 */
     .quad 0x00cff3000000ffff    /* c8 data, CPL 3 */
     .quad 0x00affb000000ffff    /* d0 code 64, CPL 3 */
-    .quad 0x0000e40100280000 | (gate_target16 - BASE)   /* d8 16-bit call gate, DPL 3, 1 parameter */
+    .quad 0x0000e40100280500   /* d8 16-bit call gate, DPL 3, 1 parameter */
 gdt_end:
 
 /* ---- protected mode ------------------------------------------------------------------------------------- */
@@ -406,7 +418,8 @@ gdt_end:
     pushl $CODE3
     pushl $8f
     iretl
-8:
+8:  mov $DATA3, %eax
+    mov %ax, %ds
     .endm
 
     .balign 16
@@ -499,27 +512,27 @@ start32:
     mov %eax, %cr4
     /* gates: 20 interrupt DPL 3, 21 not present, 22 interrupt DPL 0, 23 trap DPL 3, 24 task gate, 25 code selector null,
      * 26 16-bit interrupt gate, 27 bad type, 28 conforming target */
-    movl $CODE0 << 16 | (phandler - BASE), IDT + 8*0x20
+    movl $(CODE0 << 16) + (phandler - BASE), IDT + 8*0x20
     movl $0xfee00, IDT + 8*0x20 + 4
-    movl $CODE0 << 16 | (phandler - BASE), IDT + 8*0x21
+    movl $(CODE0 << 16) + (phandler - BASE), IDT + 8*0x21
     movl $0xf6e00, IDT + 8*0x21 + 4
-    movl $CODE0 << 16 | (phandler - BASE), IDT + 8*0x22
+    movl $(CODE0 << 16) + (phandler - BASE), IDT + 8*0x22
     movl $0xf8e00, IDT + 8*0x22 + 4
-    movl $CODE0 << 16 | (phandler - BASE), IDT + 8*0x23
+    movl $(CODE0 << 16) + (phandler - BASE), IDT + 8*0x23
     movl $0xfef00, IDT + 8*0x23 + 4
     movl $TSSB_SEL << 16, IDT + 8*0x24
     movl $0xe500, IDT + 8*0x24 + 4
-    movl $0 << 16 | (phandler - BASE), IDT + 8*0x25
+    movl $(0 << 16) + (phandler - BASE), IDT + 8*0x25
     movl $0xfee00, IDT + 8*0x25 + 4
-    movl $CODE16 << 16 | 0x500, IDT + 8*0x26
+    movl $(CODE16 << 16) + 0x500, IDT + 8*0x26
     movl $0xe600, IDT + 8*0x26 + 4
-    movl $CODE0 << 16 | (phandler - BASE), IDT + 8*0x27
+    movl $(CODE0 << 16) + (phandler - BASE), IDT + 8*0x27
     movl $0xfec00, IDT + 8*0x27 + 4
-    movl $CONFORM << 16 | (phandler - BASE), IDT + 8*0x28
+    movl $(CONFORM << 16) + (phandler - BASE), IDT + 8*0x28
     movl $0xfee00, IDT + 8*0x28 + 4
-    movl $DATA0 << 16 | (phandler - BASE), IDT + 8*0x29
+    movl $(DATA0 << 16) + (phandler - BASE), IDT + 8*0x29
     movl $0xfee00, IDT + 8*0x29 + 4
-    movl $NP_CODE << 16 | (phandler - BASE), IDT + 8*0x2a
+    movl $(NP_CODE << 16) + (phandler - BASE), IDT + 8*0x2a
     movl $0xfee00, IDT + 8*0x2a + 4
     /* at 0x500: 16-bit code that jumps to the 32-bit handler */
     movl $0x00ea6690, 0x500
@@ -536,9 +549,11 @@ start32:
     movb $0xff, TSS + 0x88 + 0x10
     movw $0x87 + 0x20, GDT + TSS_SEL
 
+#ifndef QEMU
     CASE 100
     ltr %ax
     END
+#endif
     CASE 101
     mov $DATA0, %ax
     ltr %ax
@@ -604,52 +619,64 @@ start32:
     LOADCASE 124, ss, CODE0
     LOADCASE 125, es, DATA3
     LOADCASE 126, gs, CODE3
+#ifndef QEMU
     CASE 127
     xor %eax, %eax
     mov %ax, %fs
     mov %fs:0, %eax
     END
+#endif
+#ifndef QEMU
     CASE 128
     mov $RODATA, %ax
     mov %ax, %fs
     mov %fs:0, %eax
     mov %eax, %fs:0
     END
+#endif
     CASE 129                    /* accessed bit */
     mov GDT + RODATA + 4, %eax
     VALUE
     END
+#ifndef QEMU
     CASE 130                    /* expand-down: 7ff is out, 800 is in */
     mov $DOWN, %ax
     mov %ax, %fs
     mov %fs:0x800, %eax
     movb %fs:0x7ff, %al
     END
+#endif
+#ifndef QEMU
     CASE 131
     mov $SMALL, %ax
     mov %ax, %fs
     mov %fs:0xffc, %eax
     mov %fs:0xffd, %eax
     END
+#endif
+#ifndef QEMU
     CASE 132
     mov $SMALL, %ax
     mov %ax, %ss
-    mov 0xffd(%esp), %al
     mov $0xffe, %esp
     pop %eax
     END
+#endif
+#ifndef QEMU
     CASE 133                    /* write to execute-only: by CS */
     mov %eax, %cs:0
     END
+#endif
     CASE 134
     .byte 0x8e, 0xc8            /* mov %ax, %cs */
     END
+#ifndef QEMU
     CASE 135
     mov %cs:start32, %eax
     lock
     movl %eax, %eax
     END
-
+#endif
     /* LAR LSL VERR VERW over all selectors */
     .macro SCAN n, op
     CASE \n
@@ -721,7 +748,7 @@ start32:
     INTCASE 164, 0x28
     INTCASE 166, 0x29
     INTCASE 168, 0x2a
-    INTCASE 170, 0xff
+    INTCASE 170, 0xfe
     INTCASE 172, 0x03
     INTCASE 174, 0x0d
     CASE 176
@@ -731,13 +758,17 @@ start32:
     RING3
     int3
     END
+#ifndef QEMU
     CASE 178
     .byte 0xf1
     END
+#endif
+#ifndef QEMU
     CASE 179
     RING3
     .byte 0xf1
     END
+#endif
     CASE 180                    /* TF */
     pushfl
     orl $0x100, (%esp)
@@ -768,31 +799,32 @@ start32:
     END
 
     /* privilege */
-    .macro USER n, text:vararg
+    .macro USER n, text
     CASE \n
     RING3 0x2
     \text
     mov $0x77777777, %eax
     VALUE
+    int3
     END
     .endm
-    USER 190, cli
-    USER 191, sti
-    USER 192, hlt
-    USER 193, mov %cr0, %eax
-    USER 194, mov %eax, %cr3
-    USER 195, clts
-    USER 196, lgdt GDTR
-    USER 197, lldt %ax
-    USER 198, ltr %ax
-    USER 199, invlpg 0
-    USER 200, wbinvd
-    USER 201, rdmsr
-    USER 202, wrmsr
-    USER 203, lmsw %ax
-    USER 204, mov %dr0, %eax
-    USER 205, sidt GDTR
-    USER 206, smsw %eax
+    USER 190, "cli"
+    USER 191, "sti"
+    USER 192, "hlt"
+    USER 193, "mov %cr0, %eax"
+    USER 194, "mov %eax, %cr3"
+    USER 195, "clts"
+    USER 196, "lgdt GDTR"
+    USER 197, "lldt %ax"
+    USER 198, "ltr %ax"
+    USER 199, "invlpg 0"
+    USER 200, "wbinvd"
+    USER 201, "rdmsr"
+    USER 202, "wrmsr"
+    USER 203, "lmsw %ax"
+    USER 204, "mov %dr0, %eax"
+    USER 205, "sidt GDTR"
+    USER 206, "smsw %eax"
     CASE 207
     RING3 0x2
     in $0x80, %al
@@ -800,8 +832,7 @@ start32:
     CASE 208
     RING3 0x2
     in $0xe9, %al
-    mov $1, %eax
-    VALUE
+    int3
     END
     CASE 209                    /* POPF at CPL 3, IOPL 0: IF and IOPL stay */
     RING3 0x202
@@ -826,10 +857,12 @@ start32:
     sti
     int3
     END
-    USER 212, mov $DATA0, %ax; mov %ax, %ds
-    USER 213, mov $DATA3, %ax; mov %ax, %ds
-    USER 214, mov $DATA0, %ax; mov %ax, %ss
-    USER 215, mov %eax, %cr1
+    USER 212, "mov $DATA0, %ax; mov %ax, %ds"
+    USER 213, "mov $DATA3, %ax; mov %ax, %ds"
+    USER 214, "mov $DATA0, %ax; mov %ax, %ss"
+#ifndef QEMU
+    USER 215, "mov %eax, %cr1"
+#endif
     CASE 216
     .byte 0x0f, 0x22, 0xc8      /* mov %eax, %cr1 */
     END
@@ -881,12 +914,6 @@ start32:
     lcall $GATE16, $0
     int3
     END
-    CASE 247                    /* TSS with a bad SS0 */
-    movl $DATA3, TSS + 8
-    RING3
-    lcall $GATE, $0
-    END
-    movl $DATA0, TSS + 8
 
     /* RETF and IRET */
     .macro RETCASE n, cs, eip=phandler
@@ -928,13 +955,21 @@ start32:
     mov %ax, %ds
     mov $DATA3, %ax
     mov %ax, %es
-    RING3
-    mov %ds, %ax
+    pushl $DATA3
+    pushl $STACK3
+    pushl $2
+    pushl $CODE3
+    pushl $8f
+    iretl
+8:  mov %ds, %ax
     mov %es, %bx
     shl $16, %eax
     mov %bx, %ax
     VALUE
+#ifndef QEMU
     mov %ds:0, %al
+#endif
+    int3
     END
     CASE 263                    /* NT without a valid link */
     movw $0, TSS
@@ -1009,14 +1044,6 @@ start32:
     lcall $TSSB_SEL, $0
     END
     movw $0x67, GDT + TSSB_SEL
-    CASE 276                    /* bad segments: the fault belongs to the new task */
-    MAKE_B task_b, 2, CODE0, DATA3
-    ljmp $TSSB_SEL, $0
-9:  str %ax
-    movzwl %ax, %eax
-    VALUE
-    ljmp $TSS_SEL, $0
-9:  call preset
     CASE 277
     MAKE_B task_b, 2, CODE0, DATA0, NP_DATA
     ljmp $TSSB_SEL, $0
@@ -1051,12 +1078,6 @@ start32:
     ud2
     END
     orb $0x80, IDT + 8*6 + 5
-    CASE 282                    /* stack fault while delivering from CPL 3 */
-    movl $0xffff, TSS + 8
-    RING3
-    ud2
-    END
-    movl $DATA0, TSS + 8
 
     /* paging: 4 MiB pages, one table with special pages at 0x400000 */
     CASE 290
@@ -1085,7 +1106,7 @@ start32:
     mov PML4 + 0x1000, %eax
     VALUE
     END
-    .macro PFCASE n, text:vararg
+    .macro PFCASE n, text
     CASE \n
     \text
     mov $0x66666666, %eax
@@ -1094,41 +1115,37 @@ start32:
     mov %cr2, %eax
     VALUE
     .endm
-    PFCASE 291, mov 0x403000, %eax
-    PFCASE 292, mov %eax, 0x403000
-    PFCASE 293, mov %eax, 0x401000
-    PFCASE 294, RING3; mov 0x402000, %eax
-    PFCASE 295, RING3; mov %eax, 0x401000
-    PFCASE 296, RING3; mov %eax, 0x402ffe
-    PFCASE 297, mov 0x800000, %eax
-    PFCASE 298, mov $0x403000, %eax; jmp *%eax
+    PFCASE 291, "mov 0x403000, %eax"
+    PFCASE 292, "mov %eax, 0x403000"
+    PFCASE 293, "mov %eax, 0x401000"
+    PFCASE 294, "RING3; mov 0x402000, %eax"
+    PFCASE 295, "RING3; mov %eax, 0x401000"
+    PFCASE 296, "RING3; mov %eax, 0x402ffe"
+    PFCASE 297, "mov 0x800000, %eax"
+    PFCASE 298, "mov $0x403000, %eax; jmp *%eax"
     mov %cr0, %eax
     or $0x10000, %eax
     mov %eax, %cr0
-    PFCASE 299, mov %eax, 0x401000
-    PFCASE 300, mov %eax, 0x400ffe
-    CASE 301                    /* #PF with an unreadable handler stack: #DF */
-    movl $0x403000, TSS + 4
-    RING3
-    ud2
-    END
-    movl $STACK0, TSS + 4
-    mov %cr2, %eax
-    VALUE
+    PFCASE 299, "mov %eax, 0x401000"
+    PFCASE 300, "mov %eax, 0x400ffe"
+#ifndef QEMU
     CASE 302                    /* PG off and CR0 rules */
     mov %cr0, %eax
     and $~1, %eax
     mov %eax, %cr0
     END
+#endif
     mov %cr0, %eax
     and $0x7ffeffff, %eax
     mov %eax, %cr0
+#ifndef QEMU
     CASE 303
     mov $0x100000, %eax
     mov %eax, %cr4              /* SMEP may not be there; just look at a surely reserved bit */
     mov $0x80000000, %eax
     mov %eax, %cr4
     END
+#endif
     xor %eax, %eax
     mov %eax, %cr4
 
@@ -1158,7 +1175,7 @@ start32:
     END
 
     /* virtual-8086 mode: code at 0x500 */
-    .macro VM86 n, iopl, code:vararg
+    .macro VM86 n, iopl, code
     CASE \n
     mov $0x500, %edi
     mov $7f, %esi
@@ -1182,41 +1199,41 @@ start32:
     iretl
     END
     .endm
-    VM86 320, 3, mov %ds, %ax; mov %cs, %bx; cli; sti; pushf; popf
-    VM86 321, 0, cli
-    VM86 322, 0, sti
-    VM86 323, 0, pushf
-    VM86 324, 0, popf
-    VM86 325, 0, int $0x20
-    VM86 326, 3, int $0x20
-    VM86 327, 3, int3
-    VM86 328, 0, int3
-    VM86 329, 0, hlt
-    VM86 330, 0, in $0xe9, %al
-    VM86 331, 0, in $0x80, %al
-    VM86 332, 3, pushl $0x7202; popfl; pushfl; popl %eax
-    VM86 333, 0, iret
-    VM86 334, 3, pushw $0x202; pushw $0x50; pushw $0xe; iret; nop; nop; nop; nop; nop; nop
-    VM86 335, 3, mov $0xffff, %bx; mov (%bx), %ax
-    VM86 336, 3, sldt %ax
-    VM86 337, 3, int $0x28
-    VM86 338, 3, mov %cr0, %eax
-    VM86 339, 3, lcall $0x50, $0x0a; nop; nop; nop; nop; nop; nop; nop
+    VM86 320, 3, "mov %ds, %ax; mov %cs, %bx; cli; sti; pushf; popf"
+    VM86 321, 0, "cli"
+    VM86 322, 0, "sti"
+    VM86 323, 0, "pushf"
+    VM86 324, 0, "popf"
+    VM86 325, 0, "int $0x20"
+    VM86 326, 3, "int $0x20"
+    VM86 327, 3, "int3"
+    VM86 328, 0, "int3"
+    VM86 329, 0, "hlt"
+    VM86 330, 0, "in $0xe9, %al"
+    VM86 331, 0, "in $0x80, %al"
+    VM86 332, 3, "pushl $0x7202; popfl; pushfl; popl %eax"
+    VM86 333, 0, "iret"
+    VM86 334, 3, "pushw $0x202; pushw $0x50; pushw $0xe; iret; nop; nop; nop; nop; nop; nop"
+    VM86 335, 3, "mov $0xffff, %bx; mov (%bx), %ax"
+    VM86 336, 3, "sldt %ax"
+    VM86 337, 3, "int $0x28"
+    VM86 338, 3, "mov %cr0, %eax"
+    VM86 339, 3, "lcall $0x50, $0x0a; nop; nop; nop; nop; nop; nop; nop"
     mov %cr4, %eax
     or $1, %eax
     mov %eax, %cr4              /* VME; the redirection bitmap is clear: INT n goes to the IVT */
     movw $0, 4*0x40
     movw $0x60, 4*0x40+2
     movb $0xcf, 0x600           /* iret */
-    VM86 340, 0, int $0x40; pushf; pop %ax; mov %ax, 0x3000
-    VM86 341, 3, int $0x40
-    VM86 342, 0, sti; pushf; pop %ax; mov %ax, 0x3000; cli
-    VM86 343, 0, pushw $0x202; popf; pushf; pop %ax; push %ax
-    VM86 344, 0, pushw $0x102; popf
-    VM86 345, 0, pushl $0x202; popfl
+    VM86 340, 0, "int $0x40; pushf; pop %ax; mov %ax, 0x3000"
+    VM86 341, 3, "int $0x40"
+    VM86 342, 0, "sti; pushf; pop %ax; mov %ax, 0x3000; cli"
+    VM86 343, 0, "pushw $0x202; popf; pushf; pop %ax; push %ax"
+    VM86 344, 0, "pushw $0x102; popf"
+    VM86 345, 0, "pushl $0x202; popfl"
     movb $0xff, TSS + 0x68 + 8  /* INT 40-47 through the IDT */
-    VM86 346, 0, int $0x40
-    VM86 347, 3, int $0x40
+    VM86 346, 0, "int $0x40"
+    VM86 347, 3, "int $0x40"
     movb $0, TSS + 0x68 + 8
     mov %cr4, %eax
     xor $3, %eax
@@ -1233,6 +1250,11 @@ start32:
     RING3 0x100002              /* VIP */
     sti
     END
+    pushl $2                    /* only IRET clears it */
+    pushl $CODE0
+    pushl $1f
+    iretl
+1:
     xor %eax, %eax
     mov %eax, %cr4
 
@@ -1331,9 +1353,7 @@ gate_target:
     mov %ss, %eax
     VALUE
     mov %cs, %ax
-    test $3, 4(%esp)
     lret $8
-gate_target16 = 0x500
 sysenter_target:
     mov %esp, %eax
     VALUE
@@ -1360,6 +1380,7 @@ phandler16:                     /* a 16-bit frame, or one of a 16-bit gate */
     VALUE
     mov $DATA0, %ax
     mov %ax, %ss
+    mov %ax, %ds
     mov $STACK0, %esp
     pushl $2
     popfl
@@ -1508,8 +1529,8 @@ lreset:
     jmp *%rbx
 
     .macro LGATE vec, type, target, sel=CODE64, ist=0
-    movl $\sel << 16 | (\target - BASE), IDT + 16 * \vec
-    movl $0xf0000 | \type << 8 | \ist, IDT + 16 * \vec + 4
+    movl $(\sel << 16) + (\target - BASE), IDT + 16 * \vec
+    movl $(0xf0000 + (\type << 8) + \ist), IDT + 16 * \vec + 4
     .endm
 
 start64:
@@ -1562,7 +1583,7 @@ start64:
     LINT 437, 0x29
     LINT 440, 0x2a
     LINT 443, 0x2b
-    LINT 446, 0x2c
+    LINT 446, 0x7c
     LINT 449, 3
     LCASE 452
     ud2
@@ -1574,7 +1595,7 @@ start64:
     ud2
     LEND
 
-    .macro LOP n, text:vararg
+    .macro LOP n, text
     LCASE \n
     \text
     mov $0x66666666, %eax
@@ -1583,7 +1604,7 @@ start64:
     mov %cr2, %rax
     LVALUE
     .endm
-    .macro LUSER n, text:vararg
+    .macro LUSER n, text
     LCASE \n
     LRING3 CODE3_64, DATA3_64, 2
     \text
@@ -1591,54 +1612,70 @@ start64:
     int3
     LEND
     .endm
-    LOP 460, movabs $0x800000000000, %rbx; mov (%rbx), %eax
-    LOP 461, movabs $0x800000000000, %rsp; push %rax
-    LOP 462, movabs $0x800000000000, %rbp; mov (%rbp), %eax
-    LOP 463, movabs $0x7ffffffffffc, %rbx; mov (%rbx), %rax
-    LOP 464, movabs $0x800000000000, %rbx; jmp *%rbx
-    LOP 465, mov 0x201000, %eax; mov %eax, 0x201000
-    LOP 466, mov 0x400000, %eax
-    LOP 467, mov $0x204000, %ebx; jmp *%rbx
-    LOP 468, movabs $0xffff800000204000, %rbx; jmp *%rbx
-    LOP 469, mov 0x205000, %eax
-    LUSER 470, mov 0x202000, %eax
-    LUSER 471, mov %eax, 0x201000
-    LUSER 472, cli
-    LUSER 473, hlt
-    LUSER 474, swapgs
-    LUSER 475, mov %cr8, %rax
-    LUSER 476, in $0x80, %al
-    LUSER 477, mov $0x10, %eax; mov %ax, %ss
-    LUSER 478, xor %eax, %eax; mov %ax, %ss
-    LUSER 479, mov $0xcb, %eax; mov %ax, %ss; mov %ax, %ds
-    LOP 480, mov $3, %eax; mov %ax, %ss
-    LOP 481, mov $DATA0, %eax; mov %ax, %ss; mov %ss, %eax; LVALUE
-    LOP 482, mov $0x30, %eax; mov %ax, %ds
-    LOP 483, mov $TSS64, %eax; ltr %ax
-    LOP 484, mov $LDT_SEL, %eax; lldt %ax
-    LOP 485, mov $0x10, %eax; mov %rax, %cr8
-    LOP 486, mov $5, %eax; mov %rax, %cr8; mov %cr8, %rax; LVALUE; xor %eax, %eax; mov %rax, %cr8
-    LOP 487, mov %cr4, %rax; and $~0x20, %rax; mov %rax, %cr4
-    LOP 488, mov %cr0, %rax; btr $31, %rax; mov %rax, %cr0
-    LOP 489, mov %cr0, %rax; bts $32, %rax; mov %rax, %cr0
-    LOP 490, mov $0xc0000080, %ecx; rdmsr; and $~0x100, %eax; wrmsr
-    LOP 491, mov $0xc0000080, %ecx; rdmsr; or $0x10, %eax; wrmsr
-    LOP 492, mov $0xc0000100, %ecx; mov $0x8000, %edx; xor %eax, %eax; wrmsr
-    LOP 493, mov $0x277, %ecx; mov $2, %eax; xor %edx, %edx; wrmsr
-    LOP 494, mov $0xc0000102, %ecx; mov $0x1234, %eax; mov $0xffff8000, %edx; wrmsr; swapgs; mov $0xc0000101, %ecx; rdmsr; LVALUE; swapgs
-    LOP 495, mov $0xffff8000, %eax; shl $32, %rax; mov %rax, GDTR + 2; movl $0x80, GDTR + 6; lgdt GDTR
-    LOP 496, lcall *far_null
-    LOP 497, ljmp *far_data
-    LOP 498, lcall *far_np
-    LOP 499, lcall *far_compat
-    LOP 500, lcall *far_gate
-    LUSER 501, lcall *far_gate
-    LOP 502, mov $0x0f, %eax; mov %rax, %dr6; mov %dr6, %rax; LVALUE
-    LOP 503, mov $1, %eax; shl $32, %rax; mov %rax, %dr7
-    LOP 504, .byte 0x27
-    LOP 505, .byte 0x9a
-    LOP 506, .byte 0xf0, 0x90
-    LOP 507, mov $0xffffffff, %eax; mov %rax, %dr7; mov %dr7, %rax; LVALUE
+    LOP 460, "movabs $0x800000000000, %rbx; mov (%rbx), %eax"
+    LUSER 461, "movabs $0x800000000000, %rsp; push %rax"
+    LOP 462, "movabs $0x800000000000, %rbp; mov (%rbp), %eax"
+    LOP 463, "movabs $0x7ffffffffffc, %rbx; mov (%rbx), %rax"
+    LOP 464, "movabs $0x800000000000, %rbx; jmp *%rbx"
+    LOP 465, "mov 0x201000, %eax; mov %eax, 0x201000"
+    LOP 466, "mov 0x400000, %eax"
+    LOP 467, "mov $0x204000, %ebx; jmp *%rbx"
+    LOP 468, "movabs $0xffff800000204000, %rbx; jmp *%rbx"
+    LOP 469, "mov 0x205000, %eax"
+    LUSER 470, "mov 0x202000, %eax"
+    LUSER 471, "mov %eax, 0x201000"
+    LUSER 472, "cli"
+    LUSER 473, "hlt"
+    LUSER 474, "swapgs"
+    LUSER 475, "mov %cr8, %rax"
+    LUSER 476, "in $0x80, %al"
+    LUSER 477, "mov $0x10, %eax; mov %ax, %ss"
+    LUSER 478, "xor %eax, %eax; mov %ax, %ss"
+    LUSER 479, "mov $0xcb, %eax; mov %ax, %ss; mov %ax, %ds"
+    LOP 480, "mov $3, %eax; mov %ax, %ss"
+    LOP 481, "mov $DATA0, %eax; mov %ax, %ss; mov %ss, %eax; LVALUE"
+    LOP 482, "mov $0x30, %eax; mov %ax, %ds"
+    LOP 483, "mov $TSS64, %eax; ltr %ax"
+    LOP 484, "mov $LDT_SEL, %eax; lldt %ax"
+    LOP 485, "mov $0x10, %eax; mov %rax, %cr8"
+    LOP 486, "mov $5, %eax; mov %rax, %cr8; mov %cr8, %rax; LVALUE; xor %eax, %eax; mov %rax, %cr8"
+#ifndef QEMU
+    LOP 487, "mov %cr4, %rax; and $~0x20, %rax; mov %rax, %cr4"
+#endif
+#ifndef QEMU
+    LOP 488, "mov %cr0, %rax; btr $31, %rax; mov %rax, %cr0"
+#endif
+#ifndef QEMU
+    LOP 489, "mov %cr0, %rax; bts $32, %rax; mov %rax, %cr0"
+#endif
+#ifndef QEMU
+    LOP 490, "mov $0xc0000080, %ecx; rdmsr; and $~0x100, %eax; wrmsr"
+#endif
+#ifndef QEMU
+    LOP 491, "mov $0xc0000080, %ecx; rdmsr; or $0x10, %eax; wrmsr"
+#endif
+#ifndef QEMU
+    LOP 492, "mov $0xc0000100, %ecx; mov $0x8000, %edx; xor %eax, %eax; wrmsr"
+#endif
+#ifndef QEMU
+    LOP 493, "mov $0x277, %ecx; mov $2, %eax; xor %edx, %edx; wrmsr"
+#endif
+    LOP 494, "mov $0xc0000102, %ecx; mov $0x1234, %eax; mov $0xffff8000, %edx; wrmsr; swapgs; mov $0xc0000101, %ecx; rdmsr; LVALUE; swapgs"
+#ifndef QEMU
+    LOP 495, "movl $0, GDTR + 2; movl $0x8000, GDTR + 6; lgdt GDTR"
+#endif
+    LOP 496, "lcall *far_null"
+    LOP 497, "ljmp *far_data"
+    LOP 498, "lcall *far_np"
+    LOP 499, "lcall *far_compat"
+    LOP 500, "lcall *far_gate"
+    LUSER 501, "lcall *far_gate"
+    LOP 502, "mov $0x0f, %eax; mov %rax, %dr6; mov %dr6, %rax; LVALUE"
+    LOP 503, "mov $1, %eax; shl $32, %rax; mov %rax, %dr7"
+    LOP 504, ".byte 0x27"
+    LOP 505, ".byte 0x9a"
+    LOP 506, ".byte 0xf0, 0x90"
+    LOP 507, "mov $0xffffffff, %eax; mov %rax, %dr7; mov %dr7, %rax; LVALUE"
 
     .macro LIRET n, cs, rip=lhandler, ss=0, flags=2, rsp=STACK0
     LCASE \n
@@ -1704,11 +1741,10 @@ start64:
     lretq
 1:  mov %esp, %eax
     LVALUE
-    pushq $CODE64 << 16 << 16 >> 32
-    sub $0, %rsp
+    sub $8, %rsp
     movl $CODE64, 4(%rsp)
     movl $2f, (%rsp)
-    lret
+    lretl
 2:  mov %esp, %eax
     LVALUE
     LEND
@@ -1722,7 +1758,7 @@ start64:
     syscall
     LEND
     LCASE 541
-    sysret
+    sysretl
     LEND
     mov $0xc0000080, %ecx
     rdmsr
