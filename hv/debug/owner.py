@@ -20,7 +20,7 @@ Job = Callable[[], None]
 
 
 class Owner:
-    """The machine thread, and the queue in front of it. `kick` makes a running plan look at the queue soon."""
+    """The machine thread and the queue in front of it. `kick` makes a running plan look at it soon."""
 
     def __init__(self, kick: Callable[[], None]) -> None:
         self.lock = threading.Condition(threading.RLock())
@@ -56,7 +56,7 @@ class Owner:
             self.lock.notify_all()
 
     def start(self, job: Job) -> None:
-        """Let the machine thread carry out `job`, which calls `finish` at its end. The machine must be free."""
+        """Let the machine thread carry out `job`, which ends with `finish`. The machine must be free."""
         with self.lock:
             if self.busy or self._closing:
                 raise HvError("the machine runs already")

@@ -39,7 +39,7 @@ from gdbstub.target import (
 )
 from hv.debug.breakpoints import BreakpointTable, WatchPoint
 from hv.debug.owner import Owner
-from hv.debug.stops import STATUS_ERROR, Ending, ending, stuck_text, triple_fault_text
+from hv.debug.stops import STATUS_ERROR, STATUS_OK, Ending, ending, stuck_text, triple_fault_text
 from hv.engines.base import EventType
 from hv.errors import HvError
 from hv.exits import Bpt, BptSource, ExceptionExit, TripleFault, Unhandled, Unimplemented, Watch, WriteOrigin
@@ -86,6 +86,16 @@ class VcpuRecord:
     """RIP of an instruction that could not be carried out."""
 
 
+def _limits(vm: Vm, max_ticks: int | None) -> list[tuple[int, Ending]]:
+    """Machine ticks at which the run is over, with what to say then; the nearest first."""
+    limits = []
+    if max_ticks is not None:
+        limits.append((max_ticks, Ending(STATUS_ERROR, f"the limit of {max_ticks} ticks is reached")))
+    if vm.door.replay is not None and vm.door.replay.end is not None:
+        limits.append((vm.door.replay.end, Ending(STATUS_OK, "the recorded run ends here")))
+    return sorted(limits, key=lambda limit: limit[0])
+
+
 class RunControl:
     """Controls one machine. Methods may be called from any thread unless they say otherwise.
 
@@ -94,9 +104,15 @@ class RunControl:
     """
 
     def __init__(
-        self, vm: Vm, *, no_reboot: bool = False, ended: Callable[[Ending], None] | None = None
+        self,
+        vm: Vm,
+        *,
+        no_reboot: bool = False,
+        max_ticks: int | None = None,
+        ended: Callable[[Ending], None] | None = None,
     ) -> None:
         self.vm = vm
+        self._limits = _limits(vm, max_ticks)
         self.no_reboot = no_reboot
         self.state = RunState.HELD
         self.points = BreakpointTable(vm.engine)
@@ -114,6 +130,11 @@ class RunControl:
         self._halt_shown: int | None = None
         self._idle_since: tuple[int, float] | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether the machine thread runs the machine."""
+        return self.owner.busy
+
     # --- requests ----------------------------------------------------------------------------------
 
     def submit(self, request: Callable[[], T]) -> Future[T]:
@@ -121,7 +142,7 @@ class RunControl:
         return self.owner.submit(request)
 
     def feed(self, uart: int, data: bytes) -> Future[int]:
-        """Bytes arrive at serial port `uart`, at the present tick; how many of them it took."""
+        """Bytes arrive at serial port `uart`, now; how many of them it took."""
         return self.owner.submit(lambda: self._feed(uart, data))
 
     def _feed(self, uart: int, data: bytes) -> int:
@@ -134,7 +155,7 @@ class RunControl:
         return min(room, len(data))
 
     def _end_idle_wait(self) -> None:
-        """An input ends a wait for the host's clock: the time that passed is one influence, stamped like any."""
+        """An input ends a wait for the host's clock: the time that passed is an influence too."""
         if self._idle_since is not None:
             tick, since = self._idle_since
             elapsed = int((time.monotonic() - since) * self.vm.clock.ips)
@@ -268,6 +289,8 @@ class RunControl:
                     assert_never(action)
             if not isinstance(action, Stay):
                 moving.add(vcpu)
+        ends = [tick for tick, _ in self._limits]
+        limit = min([*ends, limit] if limit is not None else ends, default=None)
         live = not self.vm.door.replaying
         allowed = frozenset(moving) if live and len(moving) < len(self._records) else None
         return Goal(
@@ -286,6 +309,8 @@ class RunControl:
         """What must be said before anything runs: the end, or a stop not reported yet."""
         if self.ending is not None:
             return Exited(self.ending.status)
+        if self._quit is not None:
+            return self._end(self._quit)
         if self.vm.suspended is not None:
             return self._end(ending(self.vm.suspended))
         for vcpu, record in enumerate(self._records):
@@ -319,8 +344,10 @@ class RunControl:
         if not isinstance(outcome, Idle | Kicked):
             self._idle_since = None
         match outcome:
-            case Reached() | Kicked():
+            case Kicked():
                 return None
+            case Reached():
+                return self._reached()
             case Idle(deadline):
                 return self._idle(deadline)
             case HaltedForever():
@@ -398,8 +425,17 @@ class RunControl:
     def _restricted(self) -> bool:
         return any(isinstance(self._plan.action_for(v + 1), Stay) for v in range(len(self._records)))
 
+    def _reached(self) -> Event | None:
+        """The end of a slice means nothing; that of the run, by `max_ticks` or the log, is final."""
+        due = [final for tick, final in self._limits if self.vm.clock.now >= tick]
+        if not due:
+            return None
+        self._limits.clear()
+        self._quit = due[0]
+        return self._final(due[0], self.vm.scheduler.current)
+
     def _halted(self) -> Event | None:
-        """Halted for ever. A debugger sees it once; if it changes nothing, the next resume ends the machine."""
+        """Halted for ever. A debugger sees it once; if nothing changes, the next resume ends it."""
         final = ending(Suspended(SuspendReason.HALT, 0))
         if self.debugged and self._halt_shown != self.vm.clock.now:
             self._halt_shown = self.vm.clock.now

@@ -8,6 +8,7 @@ tables; only RAM is reached, never a device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import TypeVar
 
 import trio
@@ -47,11 +48,39 @@ T = TypeVar("T")
 _MAX_WATCH = 1 << 32
 
 
+async def result_of(future: Future[T]) -> T:
+    """Wait for a request that the machine's owner carries out; its exception is raised here."""
+    if not future.done():
+        token = trio.lowlevel.current_trio_token()
+        done = trio.Event()
+        future.add_done_callback(lambda _: token.run_sync_soon(done.set))
+        await done.wait()
+    return future.result()
+
+
 class Lease:
     """Who controls a machine. Shared by all its targets."""
 
     def __init__(self) -> None:
         self.holder: Client | None = None
+        self._free = trio.Event()
+
+    def take(self, client: Client) -> None:
+        """`client` takes control. Raises `TargetBusyError`."""
+        if self.holder is not None:
+            raise TargetBusyError(self.holder.name)
+        self.holder = client
+        self._free = trio.Event()
+
+    def release(self) -> None:
+        """The holder gives control back."""
+        self.holder = None
+        self._free.set()
+
+    async def wait_free(self) -> None:
+        """Wait until nobody has control."""
+        if self.holder is not None:
+            await self._free.wait()
 
 
 class MachineTarget:
@@ -83,9 +112,7 @@ class MachineTarget:
 
     async def attach(self) -> Stop:
         """See `gdbstub.target.Target`."""
-        if self._lease.holder is not None:
-            raise TargetBusyError(self._lease.holder.name)
-        self._lease.holder = self._client
+        self._lease.take(self._client)
         control = self._control
         self._running_at_attach = control.state is RunState.RUNNING
         if control.stop_free_run(self._deliver):
@@ -103,7 +130,7 @@ class MachineTarget:
         await self._call(self._drop)
         if control.owner.busy:
             await self.wait_stop()
-        self._lease.holder = None
+        self._lease.release()
         go_on = self._running_at_attach or self._continued
         control.debugged = False
         if control.ending is None and (how is Detach.RESUME or (how is Detach.LOST and go_on)):
@@ -139,13 +166,8 @@ class MachineTarget:
 
     async def _call(self, request: Callable[[], T]) -> T:
         """Have the machine's owner carry out `request`; errors of `hv` become the debug server's."""
-        future = self._control.submit(request)
-        if not future.done():
-            done = trio.Event()
-            future.add_done_callback(lambda _: self._token.run_sync_soon(done.set))
-            await done.wait()
         try:
-            return future.result()
+            return await result_of(self._control.submit(request))
         except HvError as error:
             raise TargetError(str(error)) from None
 

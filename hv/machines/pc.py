@@ -24,6 +24,7 @@ from hv.registers import apply_boot_state, read_int
 from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendReason, SuspendSignal
 from hv.vm import Parts, Vm
 
+_MCR_RTS: Final = 1 << 1
 MAX_VCPUS: Final = 16
 DEFAULT_IPS: Final = 1_000_000_000
 MAX_IPS: Final = 1_000_000_000_000
@@ -76,8 +77,11 @@ class PcBoard(Board):
     """The board with what the machine monitor asks of one (`hv.access.Board`)."""
 
     def room(self, uart: int) -> int:
-        """See `hv.access.Board`."""
-        return self.uarts[uart].room
+        """See `hv.access.Board`. As on a line with flow control nothing is sent before the guest asks for it
+        (RTS), so that input given beforehand is not lost; a guest that never does gets it after a second."""
+        port = self.uarts[uart]
+        ready = port.mcr & _MCR_RTS or self.clock.now >= self.clock.ips
+        return port.room if ready else 0
 
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         """See `hv.access.Board`."""
@@ -111,9 +115,9 @@ def _describe_pic(board: PcBoard, vcpu: int) -> list[tuple[str, str]]:
     for name, chip in (("master", board.pics.master), ("slave", board.pics.slave)):
         state = chip.save()
         shown = " ".join(
-            f"{key} {state[key]:#04x}"
+            f"{key} {value:#04x}"
             for key in ("irr", "isr", "imr", "elcr")
-            if isinstance(state.get(key), int)
+            if isinstance(value := state.get(key), int)
         )
         rows.append((name, shown))
     return rows

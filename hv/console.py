@@ -1,0 +1,248 @@
+"""Where a serial port's bytes go and come from: the terminal, a file, a Unix socket, or nowhere.
+
+Output is called from the machine's thread and may block it while the reader is slow: nothing is lost.
+Input is a trio task that hands bytes to a `feed` function.
+
+On a terminal, input is raw except that Ctrl-C ends the program. Ctrl-A is a prefix: Ctrl-A x ends too,
+Ctrl-A c sends Ctrl-C to the guest, Ctrl-A a sends Ctrl-A.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import stat
+import termios
+import threading
+import tty
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, Protocol
+
+import trio
+
+from gdbstub.addresses import bind_unix
+from hv.errors import ConfigError
+
+Feed = Callable[[bytes], Awaitable[None]]
+_READ_SIZE: Final = 4096
+_PREFIX: Final = 0x01  # Ctrl-A
+_ESCAPES: Final = {ord("c"): b"\x03", ord("a"): b"\x01", _PREFIX: b"\x01"}
+_QUIT: Final = ord("x")
+
+
+class Console(Protocol):
+    """One serial port's other end."""
+
+    has_input: bool
+
+    def write(self, data: bytes) -> None:
+        """Output of the guest. Any thread; never raises."""
+        ...
+
+    async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
+        """Hand input to `feed` until its end; `quit_` when the user asks to end the program."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back as it was found."""
+        ...
+
+
+def write_all(fd: int, data: bytes) -> bool:
+    """Write `data` to a descriptor, waiting where it must; False when nobody will ever read it."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+        except OSError:
+            return False
+    return True
+
+
+class NullConsole:
+    """Nowhere."""
+
+    has_input = False
+
+    def write(self, data: bytes) -> None:
+        """See `Console`."""
+
+    async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
+        """See `Console`."""
+
+    def close(self) -> None:
+        """See `Console`."""
+
+
+class FileConsole(NullConsole):
+    """Output into a file, no input."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  closed by close()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}", "--serial") from None
+
+    def write(self, data: bytes) -> None:
+        """See `Console`."""
+        write_all(self._file.fileno(), data)
+
+    def close(self) -> None:
+        """See `Console`."""
+        self._file.close()
+
+
+class StdioConsole:
+    """Standard input and output; a terminal is made raw and restored by `close`."""
+
+    has_input = True
+
+    def __init__(self) -> None:
+        self._terminal = os.isatty(0)
+        self._saved = _make_raw(0) if self._terminal else None
+        self._open = True
+
+    def write(self, data: bytes) -> None:
+        """See `Console`."""
+        if self._open:
+            self._open = write_all(1, data)
+
+    async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
+        """See `Console`."""
+        prefixed = False
+        async for data in _Chunks(0):
+            if not self._terminal:
+                await feed(data)
+                continue
+            keys = bytearray()
+            for key in data:
+                if prefixed and key == _QUIT:
+                    quit_()
+                elif prefixed:
+                    keys += _ESCAPES.get(key, b"")
+                elif key != _PREFIX:
+                    keys.append(key)
+                prefixed = key == _PREFIX and not prefixed
+            if keys:
+                await feed(bytes(keys))
+
+    def close(self) -> None:
+        """See `Console`."""
+        if self._saved is not None:
+            with contextlib.suppress(termios.error, OSError):
+                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            self._saved = None
+
+
+def _make_raw(fd: int) -> list[int | list[bytes | int]]:
+    saved: list[int | list[bytes | int]] = termios.tcgetattr(fd)
+    tty.setraw(fd, termios.TCSADRAIN)
+    mode = termios.tcgetattr(fd)
+    mode[3] |= termios.ISIG  # Ctrl-C ends the program; the other signal keys go to the guest
+    disabled = b"\0"
+    for key in (termios.VQUIT, termios.VSUSP):
+        mode[6][key] = disabled
+    termios.tcsetattr(fd, termios.TCSADRAIN, mode)
+    return saved
+
+
+class _Chunks:
+    """Bytes from a descriptor as they come, without changing its mode (others may share it)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        # A regular file is always readable and cannot be polled.
+        mode = os.fstat(fd).st_mode
+        self._polled = not (stat.S_ISREG(mode) or stat.S_ISBLK(mode))
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._polled:
+            try:
+                await trio.lowlevel.wait_readable(self._fd)
+            except OSError:  # the null device, say: always readable as well
+                self._polled = False
+        await trio.lowlevel.checkpoint()
+        try:
+            data = os.read(self._fd, _READ_SIZE)
+        except OSError:
+            raise StopAsyncIteration from None
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+
+class UnixConsole:
+    """A Unix socket, for this user only, one peer at a time; output without a peer is dropped."""
+
+    has_input = True
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._socket = bind_unix(path)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}", "--serial") from None
+        self._lock = threading.Lock()
+        self._peer: trio.SocketStream | None = None
+
+    def write(self, data: bytes) -> None:
+        """See `Console`."""
+        with self._lock:
+            peer = self._peer
+        if peer is not None and not write_all(peer.socket.fileno(), data):
+            with self._lock:
+                self._peer = None
+
+    async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
+        """See `Console`."""
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
+        while True:
+            stream = await listener.accept()
+            with self._lock:
+                self._peer = stream
+            try:
+                while data := await stream.receive_some(_READ_SIZE):
+                    await feed(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            with self._lock:
+                self._peer = None
+            await stream.aclose()
+
+    def close(self) -> None:
+        """See `Console`."""
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+
+def open_console(text: str) -> Console:
+    """What `--serial` names: `stdio`, `null`, `file:F` or `unix:F`. `ConfigError`."""
+    kind, _, path = text.partition(":")
+    match kind, bool(path):
+        case "stdio", False:
+            return StdioConsole()
+        case "null", False:
+            return NullConsole()
+        case "file", True:
+            return FileConsole(path)
+        case "unix", True:
+            return UnixConsole(path)
+        case _:
+            raise ConfigError(f"{text!r} is not stdio, null, file:F or unix:F", "--serial")
+
+
+@contextlib.contextmanager
+def opened(text: str) -> Iterator[Console]:
+    """A console that is closed whatever happens."""
+    console = open_console(text)
+    try:
+        yield console
+    finally:
+        console.close()

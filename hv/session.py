@@ -1,0 +1,273 @@
+"""One `hv run`: builds the machine, joins it with its console and the debug server, and waits for its end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from gdbstub.addresses import Address, AddressError, StdioAddress, parse_address
+from gdbstub.server import serve
+from gdbstub.target import Client, SectionOffsets
+from hv.console import Console, opened
+from hv.debug.run_control import RunControl
+from hv.debug.stops import STATUS_ERROR, Ending
+from hv.debug.target import Lease, MachineTarget, result_of
+from hv.engines.soft import SoftEngine
+from hv.errors import ConfigError, HvError, one_line
+from hv.guests import GuestBuildError, demo_path
+from hv.inputlog import Recorder, Replay
+from hv.loaders.image import BootImage
+from hv.loaders.load import load_image
+from hv.machines.pc import DEFAULT_IPS, PcConfig, build_pc, log_header
+from hv.memory import parse_size
+from hv.stats import report
+from hv.vm import Vm
+
+_SIGNAL_STATUS: Final = 128  # the shell's convention for a program ended by a signal
+_GOODBYE_S: Final = 2.0  # how long a debugger may take to receive the last packet
+_RETRY_S: Final = 0.02  # until a full serial port is tried again
+_DEFAULT_DATE_S: Final = 1_767_225_600  # 2026-01-01
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for; None is "not given". Sizes and addresses are still text."""
+
+    image: str | None
+    initrd: tuple[str, ...]
+    append: str
+    memory: str
+    vcpus: int | None
+    cpu: str
+    gdb: str | None
+    no_wait: bool
+    serial: str | None
+    symbols: str | None
+    clock: str | None
+    ips: int | None
+    rtc_s: int | None
+    seed: int
+    record: str | None
+    replay: str | None
+    no_reboot: bool
+    max_ticks: int | None
+    stats: bool
+
+
+def _say(text: str) -> None:
+    print(f"hv: {text}", file=sys.stderr, flush=True)
+
+
+def run_session(options: Options) -> int:
+    """Run one guest from power-on to its end and return the exit status. `HvError` when it cannot start."""
+    started = time.monotonic()
+    addresses = _addresses(options)
+    serial = options.serial or ("null" if StdioAddress() in addresses else "stdio")
+    if serial == "stdio" and StdioAddress() in addresses:
+        raise ConfigError("the debug server uses standard input and output already", "--serial stdio")
+    if options.no_wait and not addresses:
+        raise ConfigError("it needs --gdb", "--no-wait")
+    if options.record and options.replay:
+        raise ConfigError("a replay cannot be recorded", "--record")
+    if options.symbols is not None:
+        _check_symbols(options.symbols)
+    replay = Replay.read(options.replay) if options.replay else None
+    config = _config(options, replay)
+    image = _load(options, config)
+    terminal = serial == "stdio" and sys.stdin.isatty()
+    host_clock = options.clock == "host" or (options.clock is None and terminal)
+    engine = SoftEngine()
+    with contextlib.closing(engine), opened(serial) as console:
+        recorder = Recorder(options.record, log_header(config, image)) if options.record else None
+        vm = build_pc(
+            config,
+            image,
+            engine,
+            console=console.write,
+            host_clock=host_clock,
+            recorder=recorder,
+            replay=replay,
+        )
+        final = _run(options, vm, console, addresses, image)
+        vm.door.close()
+        console.close()
+        _say_ending(final)
+        if options.stats:
+            for line in report(vm, time.monotonic() - started):
+                _say(line)
+            _say(f"state {vm.state_hash()} at tick {vm.clock.now}")
+        return final.status
+
+
+def _say_ending(final: Ending) -> None:
+    if final.text and final.status:
+        _say(final.text)
+
+
+# --- options -------------------------------------------------------------------------------------------
+
+
+def _addresses(options: Options) -> list[Address]:
+    if options.gdb is None:
+        return []
+    try:
+        return [parse_address(options.gdb)]
+    except AddressError as error:
+        raise ConfigError(str(error), "--gdb") from None
+
+
+def _check_symbols(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            ELFFile(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}", "--symbols") from None
+    except ELFError:
+        raise ConfigError(f"{path} is not an ELF file", "--symbols") from None
+
+
+def _config(options: Options, replay: Replay | None) -> PcConfig:
+    """The machine asked for. A replay without `--rtc` starts at the recorded date."""
+    date_s = options.rtc_s
+    if date_s is None and replay is not None:
+        machine = replay.header.get("machine")
+        recorded = machine.get("rtc_s") if isinstance(machine, dict) else None
+        date_s = recorded if isinstance(recorded, int) and 0 <= recorded < 1 << 40 else None
+    config = PcConfig(
+        ram=parse_size(options.memory),
+        vcpus=options.vcpus or (2 if options.image is None else 1),
+        cpu=options.cpu,
+        ips=options.ips or DEFAULT_IPS,
+        rtc_s=_DEFAULT_DATE_S if date_s is None else date_s,
+        seed=options.seed,
+    )
+    config.check()
+    return config
+
+
+def _load(options: Options, config: PcConfig) -> BootImage:
+    path = options.image
+    if path is None:
+        try:
+            path = str(demo_path())
+        except GuestBuildError as error:
+            raise ConfigError(str(error)) from None
+    return load_image(path, ram_size=config.ram, cmdline=options.append, initrd=options.initrd)
+
+
+# --- running -------------------------------------------------------------------------------------------
+
+
+class _Session:
+    """The tasks around one machine."""
+
+    def __init__(
+        self, options: Options, vm: Vm, console: Console, addresses: list[Address], image: BootImage
+    ) -> None:
+        self.options = options
+        self.console = console
+        self.addresses = addresses
+        self.token = trio.lowlevel.current_trio_token()
+        self.done = trio.Event()
+        self.idle = trio.Event()
+        self.control = RunControl(
+            vm, no_reboot=options.no_reboot, max_ticks=options.max_ticks, ended=self._ended
+        )
+        self.lease = Lease()
+        self.offsets = SectionOffsets(image.load_bias) if image.load_bias else None
+
+    def _ended(self, final: Ending) -> None:
+        self.token.run_sync_soon(self.done.set)
+
+    async def run(self) -> Ending:
+        """Start everything, and return when the machine has ended."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._signals)
+            if self.addresses:
+                await self._start_server(nursery)
+            if self.console.has_input and not self.control.vm.door.replaying:
+                self.control.open_inputs += 1
+                nursery.start_soon(self._read_console)
+            if not self.addresses or self.options.no_wait:
+                self.control.run_freely()
+            await self.done.wait()
+            with trio.move_on_after(_GOODBYE_S):
+                await self.lease.wait_free()
+            nursery.cancel_scope.cancel()
+        self.control.close()
+        return self.control.ending or Ending(STATUS_ERROR, "interrupted")
+
+    async def _start_server(self, nursery: trio.Nursery) -> None:
+        try:
+            names = await nursery.start(self._serve)
+        except OSError as error:
+            where = self.options.gdb
+            raise ConfigError(f"cannot listen on {where}: {error.strerror or error}", "--gdb") from None
+        if StdioAddress() in self.addresses:
+            return
+        for name in names:
+            program = self.options.symbols or self.options.image or str(demo_path())
+            port = name.removeprefix("127.0.0.1")
+            _say(f"debug server: gdb {program} -ex 'target remote {port}'")
+
+    async def _serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        await serve(self._open_target, self.addresses, task_status=task_status)
+        # Only `stdio` comes to an end by itself: its client has left, and nobody else can come.
+        if self.control.ending is None and not self.control.running:
+            self.control.quit(0, "")
+
+    def _open_target(self, client: Client) -> MachineTarget:
+        return MachineTarget(self.control, self.lease, client, self.offsets)
+
+    async def _signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            async for number in received:
+                self.control.quit(_SIGNAL_STATUS + number, "")
+
+    async def _read_console(self) -> None:
+        await self.console.read(self._feed, lambda: self.control.quit(0, ""))
+        self.control.close_input()
+
+    async def _feed(self, data: bytes) -> None:
+        """Hand `data` to COM1, as fast as the guest takes it."""
+        while data:
+            taken = await result_of(self.control.feed(0, data))
+            data = data[taken:]
+            if not taken:
+                await trio.sleep(_RETRY_S)
+
+
+async def _run_async(
+    options: Options, vm: Vm, console: Console, addresses: list[Address], image: BootImage
+) -> Ending:
+    return await _Session(options, vm, console, addresses, image).run()
+
+
+def _run(options: Options, vm: Vm, console: Console, addresses: list[Address], image: BootImage) -> Ending:
+    """`_run_async` with the errors of its tasks as themselves."""
+    with _one_error():
+        return trio.run(functools.partial(_run_async, options, vm, console, addresses, image))
+    raise AssertionError("not reached")
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    logging.basicConfig(format="hv: %(message)s", level=logging.WARNING)
+    try:
+        yield
+    except* HvError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise ConfigError(one_line(error)) from None
