@@ -27,6 +27,8 @@ TOLERATED: dict[str, int] = {
     "CMPXCHG16B": ALIGNED,
     # Which of two operands is read first (CR2 when both would fault): the host differs between CMPSB, CMPSW and REP.
     "CMPS": ORDER, "MOVS": ORDER,
+    # A target that is not canonical and a stack that cannot be written: the manual checks the target first.
+    "CALL": ORDER,
     # AMD keeps what it pushed or popped before the fault; we keep nothing.
     "ENTER": PARTIAL, "POPA": PARTIAL, "PUSHA": PARTIAL,
     # Which byte of a save area is touched first is not defined; CR2 is compared by page.

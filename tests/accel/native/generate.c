@@ -287,7 +287,9 @@ void generate(struct rng *r, const struct row_spec *spec, struct oracle_case *k)
     struct memory m = {0};
     bool vex = spec->map >= 4;
     bool memory = spec->modrm == '/' && (spec->mod == 1 || (spec->mod == 0 && chance(r, 60)));
-    bool opsize = !vex && (spec->prefix == 2 || (spec->prefix == 0 && chance(r, 22)));
+    /* near branches with 66 in 64-bit mode: Intel ignores it, AMD does not */
+    bool no_opsize = wide_mode && (spec->attrs & AT_F64);
+    bool opsize = !vex && (spec->prefix == 2 || (spec->prefix == 0 && !no_opsize && chance(r, 22)));
     bool adsize = (memory || (spec->attrs & AT_REP) || spec->imm[0] == 'O') ? chance(r, wide_mode ? 7 : 0) : chance(r, 1);
     u8 rex = 0;
     if (wide_mode && chance(r, vex ? 100 : 55)) rex = 0x40 | (rng_next(r) & 15);
@@ -336,6 +338,8 @@ void generate(struct rng *r, const struct row_spec *spec, struct oracle_case *k)
     else if (spec->modrm == '/') put(&w, 0xc0 | reg << 3 | (spec->rm >= 0 ? (unsigned)spec->rm : below(r, 8)), 1);
     unsigned imm = immediate_size(spec, opsize && spec->prefix != 2 && !((rex & 8) && spec->imm[0] != 'A'), rex & 8,
                                   wide_mode ? (adsize ? 4 : 8) : adsize ? 2 : 4);
+    if (spec->attrs & AT_SAVE) /* components that both sides have */
+        k->in.gpr[0] &= 7, k->in.gpr[2] = 0;
     m.goal = target(r, spec, adsize ? 32 : spec->bits);
     u64 imm_value = value(r);
     if (spec->imm[0] == 'O') imm_value = m.goal;
