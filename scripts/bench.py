@@ -1,149 +1,159 @@
-"""Benchmarks: this hypervisor beside QEMU's TCG, in the same run on the same machine.
+"""Benchmarks: this hypervisor beside QEMU's TCG and the host itself, in the same run on the same machine.
 
-Each case runs five times on each side, alternating, and the medians are compared. The result is
-one JSON object on standard output; progress goes to standard error.
+Each case runs five times on each side, alternating, and the medians are compared. A table goes to
+standard output, progress to standard error, and `--json FILE` keeps everything:
 
-    {"machine": {...}, "kernel": "...", "cases": [
-        {"case": "linux-boot", "command_line": "...", "cpus": 1, "unit": "s",
-         "hv": {"median": 9.1, "runs": [...]}, "tcg": {"median": 2.4, "runs": [...]}, "ratio": 3.8}]}
+    {"format": 1, "machine": {...}, "runs": 5, "rows": [...]}       rows: see scripts.benchlib.suite
+
+Run it as `scripts/bench`, which sets up what it needs.
 """
 
 import argparse
+import fnmatch
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.helpers import assets  # noqa: E402
+from scripts.benchlib.build import BuildError, build
+from scripts.benchlib.kernels import KERNELS, Kernel
+from scripts.benchlib.linux import LINUX_CASES, LinuxCase
+from scripts.benchlib.machine import machine_description
+from scripts.benchlib.process import RunError
+from scripts.benchlib.report import compare, failures, table
+from scripts.benchlib.sides import SIDES, Sample, count_instructions
+from scripts.benchlib.suite import (
+    Row,
+    instruction_counts,
+    measure_kernel,
+    measure_linux,
+    startup_row,
+    uncounted,
+)
+from tests.helpers import assets
 
 RUNS: Final = 5
-TIMEOUT_S: Final = 300
-COMMAND_LINE: Final = "console=ttyS0"
+FORMAT: Final = 1
+CPU_COUNTS: Final = (1, 2, 4)
+MAX_CPUS: Final = 16
 
 
-class BenchError(Exception):
-    """A run failed; the text is one line for the user."""
+def cpu_counts(text: str) -> tuple[int, ...]:
+    """The argument of `-c`, numbers with commas between them."""
+    counts = tuple(int(word) for word in text.split(","))
+    if not all(1 <= count <= MAX_CPUS for count in counts):
+        raise ValueError
+    return counts
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A Linux boot to power-off on `cpus` vCPUs; `expect` must appear on the console."""
-
-    name: str
-    initrd: Callable[[], Path]
-    append: str
-    cpus: int
-    expect: str
+def positive(text: str) -> int:
+    """The argument of `--runs`."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
 
 
-CASES: Final = (
-    Case("linux-boot", assets.initramfs_poweroff, COMMAND_LINE, 1, assets.READY_LINE),
-    Case("linux-boot-2cpu", assets.initramfs_poweroff, COMMAND_LINE, 2, assets.READY_LINE),
-)
+def parse_arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(prog="bench", description="benchmarks beside QEMU's TCG and the host")
+    parser.add_argument("--linux", action="store_true", help="boot and use Linux as well")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="CASE", help="only these; patterns as in a shell, see --list"
+    )
+    parser.add_argument("--side", nargs="+", choices=SIDES, default=list(SIDES), help="only on these")
+    parser.add_argument("--runs", type=positive, default=RUNS, metavar="N", help=f"{RUNS} by default")
+    parser.add_argument("--quick", action="store_true", help="one run of each")
+    parser.add_argument(
+        *("-c", "--cpus"),
+        type=cpu_counts,
+        default=CPU_COUNTS,
+        metavar="N,...",
+        help="CPUs for Linux to boot on, 1,2,4 by default",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results")
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE", help="fail if slower than kept results by 5 %%"
+    )
+    parser.add_argument("--list", action="store_true", help="list the cases")
+    return parser.parse_args()
 
 
-def hv_command(case: Case) -> list[str]:
-    """The command that runs `case` on this hypervisor."""
-    return [
-        *(sys.executable, "-m", "hv", "run", str(assets.kernel())),
-        *("--initrd", str(case.initrd()), "--append", case.append),
-        *("-m", "256M", "-c", str(case.cpus), "--serial", "stdio", "--no-reboot"),
-    ]
+def select(arguments: argparse.Namespace) -> tuple[list[Kernel], list[LinuxCase]]:
+    """The cases that were asked for."""
+    if not arguments.only:
+        return list(KERNELS), list(LINUX_CASES) if arguments.linux else []
+
+    def wanted(name: str) -> bool:
+        return any(fnmatch.fnmatch(name, pattern) for pattern in arguments.only)
+
+    kernels = [kernel for kernel in KERNELS if wanted(kernel.name)]
+    cases = [case for case in LINUX_CASES if wanted(case.name)]
+    if not kernels and not cases:
+        raise RunError(f"no case is called {' or '.join(arguments.only)}; --list names them")
+    return kernels, cases
 
 
-def tcg_command(case: Case) -> list[str]:
-    """The command that runs `case` on QEMU without hardware help."""
-    return [
-        *("qemu-system-x86_64", "-accel", "tcg", "-kernel", str(assets.kernel())),
-        *("-initrd", str(case.initrd()), "-append", case.append),
-        *("-m", "256M", "-smp", str(case.cpus), "-serial", "stdio", "-display", "none", "-no-reboot"),
-    ]
+def measure(arguments: argparse.Namespace) -> list[Row]:
+    """All rows. Raises `RunError`, `BuildError` or `MissingAsset` when nothing can be measured."""
+    runs = 1 if arguments.quick else arguments.runs
+    kernels, cases = select(arguments)
+    rows: list[Row] = []
+    samples: list[Sample] = []
+    if kernels:
+        programs = build()
+        counts = instruction_counts(kernels, count_instructions(programs.image, uncounted(kernels)))
+        for kernel in kernels:
+            row, ours = measure_kernel(kernel, programs, arguments.side, runs, counts[kernel.name])
+            rows.append(row)
+            samples += ours
+    startup = startup_row(samples)
+    rows += [startup] if startup else []
+    for case in cases:
+        for cpus in arguments.cpus if case.every_cpu_count else (1,):
+            rows += measure_linux(case, cpus, arguments.side, runs)
+    return rows
 
 
-SIDES: Final[dict[str, Callable[[Case], list[str]]]] = {"hv": hv_command, "tcg": tcg_command}
+def list_cases() -> None:
+    """Print the names of all cases."""
+    for kernel in KERNELS:
+        print(f"{kernel.name:<12}{kernel.what}")
+    for case in LINUX_CASES:
+        print(f"{case.name:<12}{', '.join(phase.name for phase in case.phases)}")
 
 
-def run_once(command: list[str], expect: str) -> float:
-    """Seconds that `command` takes until it ends. Raises `BenchError` when it does not do its work."""
-    start = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False
-        )
-    except FileNotFoundError:
-        raise BenchError(f"{command[0]} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"{command[0]} did not end within {TIMEOUT_S} s") from None
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        detail = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise BenchError(f"{command[0]} ended with status {done.returncode}: {detail}")
-    if expect.encode() not in done.stdout:
-        raise BenchError(f"{command[0]} never printed {expect!r}")
-    return seconds
-
-
-def measure(case: Case, sides: list[str], runs: int) -> dict[str, object]:
-    """One row of the result."""
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for run in range(runs):
-        for side in sides:
-            seconds[side].append(run_once(SIDES[side](case), case.expect))
-            print(f"{case.name} {side} {run + 1}/{runs}: {seconds[side][-1]:.2f} s", file=sys.stderr)
-    medians = {side: statistics.median(values) for side, values in seconds.items()}
-    row: dict[str, object] = {
-        "case": case.name,
-        "command_line": case.append,
-        "cpus": case.cpus,
-        "unit": "s",
-    }
-    for side in sides:
-        row[side] = {"median": round(medians[side], 4), "runs": [round(v, 4) for v in seconds[side]]}
-    if len(medians) == len(SIDES):
-        row["ratio"] = round(medians["hv"] / medians["tcg"], 3)
-    return row
-
-
-def machine_description() -> dict[str, object]:
-    """What the figures depend on besides the code."""
-    model = "unknown"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
+def print_report(machine: dict[str, object], rows: Sequence[Row]) -> None:
+    """The table, under the machine it is about."""
+    for key, value in machine.items():
+        print(f"{key.replace('_', ' ')}: {value}")
+    print()
+    for line in table(rows):
+        print(line)
 
 
 def main() -> int:
-    """Run the cases asked for and print the result."""
-    parser = argparse.ArgumentParser(description="benchmarks beside QEMU's TCG; JSON on standard output")
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], default=[])
-    parser.add_argument("--side", action="append", choices=list(SIDES), default=[])
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"runs of each, {RUNS} by default")
-    arguments = parser.parse_args()
-    if arguments.runs < 1:
-        parser.error("--runs must be at least 1")
-    cases = [case for case in CASES if not arguments.case or case.name in arguments.case]
-    sides = arguments.side or list(SIDES)
+    """Run the cases asked for and print the result. 1: a case failed, or became slower."""
+    arguments = parse_arguments()
+    if arguments.list:
+        list_cases()
+        return 0
     try:
-        kernel = (assets.cache_dir() / "vmlinuz.version").read_text().strip()
-        rows = [measure(case, sides, arguments.runs) for case in cases]
-    except (BenchError, assets.MissingAsset, OSError) as error:
+        earlier = json.loads(arguments.compare.read_text())["rows"] if arguments.compare else []
+        machine = machine_description()
+        rows = measure(arguments)
+        print_report(machine, rows)
+        if arguments.json:
+            runs = 1 if arguments.quick else arguments.runs
+            document = {"format": FORMAT, "machine": machine, "runs": runs, "rows": rows}
+            arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    except (RunError, BuildError, assets.MissingAsset, OSError, ValueError, KeyError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    json.dump({"machine": machine_description(), "kernel": kernel, "cases": rows}, sys.stdout, indent=2)
-    print()
-    return 0
+    slower = list(compare(earlier, rows))
+    for line in slower:
+        print(f"slower: {line}")
+    return 1 if slower or failures(rows) else 0
 
 
 if __name__ == "__main__":
