@@ -68,6 +68,10 @@ class Board(Protocol):
         """How many bytes serial port `uart` takes now."""
         ...
 
+    def listens(self, uart: int) -> bool:
+        """Whether the guest is ready for input at `uart`: bytes sent earlier would be lost."""
+        ...
+
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         """What a person wants to know of a part ("lapic", "ioapic", "pic"): (name, value) lines."""
         ...

@@ -148,11 +148,15 @@ class RunControl:
     def _feed(self, uart: int, data: bytes) -> int:
         if self.vm.door.replaying or self.ending is not None:
             return len(data)
-        self._end_idle_wait()
-        room = self.vm.board.room(uart)
+        board = self.vm.board
+        # A guest that waits for nothing but input is ready, whatever it has said.
+        if self._idle_since is None and not board.listens(uart):
+            return 0
+        room = min(board.room(uart), len(data))
         if room:
+            self._end_idle_wait()
             self.vm.door.submit(ConsoleInput(uart, data[:room]))
-        return min(room, len(data))
+        return room
 
     def _end_idle_wait(self) -> None:
         """An input ends a wait for the host's clock: the time that passed is an influence too."""

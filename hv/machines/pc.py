@@ -77,11 +77,14 @@ class PcBoard(Board):
     """The board with what the machine monitor asks of one (`hv.access.Board`)."""
 
     def room(self, uart: int) -> int:
-        """See `hv.access.Board`. As on a line with flow control nothing is sent before the guest asks for it
-        (RTS), so that input given beforehand is not lost; a guest that never does gets it after a second."""
-        port = self.uarts[uart]
-        ready = port.mcr & _MCR_RTS or self.clock.now >= self.clock.ips
-        return port.room if ready else 0
+        """See `hv.access.Board`."""
+        return self.uarts[uart].room
+
+    def listens(self, uart: int) -> bool:
+        """See `hv.access.Board`. As on a line with flow control: when the guest asks for data (RTS) and has had
+        0.1 s to set up its interrupts; a guest that never asks gets them after 1 s."""
+        now, second = self.clock.now, self.clock.ips
+        return now >= second or (bool(self.uarts[uart].mcr & _MCR_RTS) and now >= second // 10)
 
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         """See `hv.access.Board`."""

@@ -102,6 +102,9 @@ class FakeBoard:
     def room(self, uart: int) -> int:
         return 64
 
+    def listens(self, uart: int) -> bool:
+        return True
+
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         return [("part", part)]
 
