@@ -114,14 +114,16 @@ enum { TLB_VALID = 1, TLB_W = 2, TLB_U = 4, TLB_NX = 8, TLB_D = 0x10, TLB_GLOBAL
 struct ftlb_entry { uint64_t rtag, wtag, addend, pad; };
 #define FTLB_NONE 1ull
 /* Pages a power of two apart (a copy between two buffers) get different entries. */
-INLINE unsigned ftlb_index(uint64_t lin) { return (unsigned)(lin >> 12 ^ lin >> 21) & (FTLB_SIZE - 1); }
+/* A sum, not XOR: neighbouring pages, and the last and the first, must never share an entry, as an access that crosses is
+ * recognised by the tag of its last byte under the index of its first. */
+INLINE unsigned ftlb_index(uint64_t lin) { return (unsigned)((lin >> 12) + (lin >> 21)) & (FTLB_SIZE - 1); }
 
 /* Privilege views of the fast half. */
 enum { FT_SUPER, FT_USER, FT_SUPER_SMAP /* supervisor that may not touch user pages now */, FT_NONE /* never filled: alignment checks on */, FT_VIEWS };
 
 /* ---- decoded blocks ------------------------------------------------------------------------------ */
 
-enum { BLOCK_MAX = 32 };
+enum { BLOCK_MAX = 64 };
 
 struct block {
     uint64_t pa;        /* physical address of its first byte */
@@ -411,6 +413,9 @@ op_fn *decode_slow_form(const struct decoded *d);
 /* Decodes from bytes[0..avail). Returns the length, 0 for #UD, -1 when more bytes are needed, -2 over 15 bytes.
  * Handlers are chosen for `key`. */
 int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct decoded *out);
+
+/* ---- op_lean.c ---- Swaps in handlers without flags where the flags are dead. */
+void lean_pass(struct op *ops, unsigned count);
 
 /* ---- op_fuse.c ---- The handler that does both ops, or NULL. */
 op_fn *fuse(op_fn *first, op_fn *second);
