@@ -113,9 +113,8 @@ enum { TLB_VALID = 1, TLB_W = 2, TLB_U = 4, TLB_NX = 8, TLB_D = 0x10, TLB_GLOBAL
 /* Fast entry: rtag/wtag hold the linear page where a plain host access is right, else an odd number. */
 struct ftlb_entry { uint64_t rtag, wtag, addend, pad; };
 #define FTLB_NONE 1ull
-/* Pages a power of two apart (a copy between two buffers) get different entries. */
-/* A sum, not XOR: neighbouring pages, and the last and the first, must never share an entry, as an access that crosses is
- * recognised by the tag of its last byte under the index of its first. */
+/* Pages a power of two apart (a copy between two buffers) get different entries. Neighbouring pages, and the last and the
+ * first, must: an access that crosses is recognised by the tag of its last byte under the index of its first. Hence a sum. */
 INLINE unsigned ftlb_index(uint64_t lin) { return (unsigned)((lin >> 12) + (lin >> 21)) & (FTLB_SIZE - 1); }
 
 /* Privilege views of the fast half. */
