@@ -210,11 +210,7 @@ static void finish_block(accel_machine *m, struct block *b, bool ended, bool rel
     put_link(m);
 }
 
-/* The op just put is a direct branch behind another instruction of the block. */
-static bool relative_pair(const struct block *b, const struct decoded *d) {
-    return d->relative && b->n && (b->key & K_CODE) == K_CODE64;
-}
-
+/* The last op is a direct branch behind another instruction of the block. */
 static void fuse_last(accel_machine *m) {
     struct op *second = &m->ops[m->op_count - 1];
     op_fn *both = fuse(second[-1].fn, second->fn);
@@ -258,13 +254,14 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
         d.op.off = b->bytes;
         d.op.idx = (u8)b->n;
         put_op(m, b, d.op, d.row);
-        if (relative_pair(b, &d)) fuse_last(m);
         b->n++;
         b->bytes += d.length;
         ended = d.ends;
         relative = d.relative;
         if (b->pa2 != ~0ull) break;
     }
+    lean_pass(b->ops, b->op_count);
+    if (relative && b->n > 1 && (key & K_CODE) == K_CODE64) fuse_last(m);
     finish_block(m, b, ended, relative);
     b->cost = b->n;
     u32 number = (u32)(b - m->blocks) + 1, *head = &m->hash[hash_of(m, pa, key)];
