@@ -18,7 +18,7 @@ from hv.machines.layout import HIGHMEM_BASE, LOWMEM_LIMIT
 
 PAGE_SIZE: Final = 4096
 MIN_RAM: Final = 1 << 20
-MAX_RAM: Final = 1 << 40
+MAX_RAM: Final = 1 << 39
 _MIB: Final = 1 << 20
 _UNITS: Final = {"": _MIB, "K": 1 << 10, "M": _MIB, "G": 1 << 30, "T": 1 << 40}
 _ZERO_PAGE: Final = bytes(PAGE_SIZE)
@@ -35,7 +35,7 @@ def parse_size(text: str) -> int:
 def check_size(size: int) -> int:
     """`size` if a machine can have that much RAM, else `ConfigError`."""
     if not MIN_RAM <= size <= MAX_RAM:
-        raise ConfigError(f"{size} bytes of memory are not between 1M and 1T", "-m")
+        raise ConfigError(f"{size} bytes of memory are not between 1M and 512G", "-m")
     if size % PAGE_SIZE:
         raise ConfigError(f"{size} bytes of memory are not whole pages of 4K", "-m")
     return size
