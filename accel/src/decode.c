@@ -175,6 +175,8 @@ static const struct row *find_row(struct insn *i, int model, uint32_t key) {
         if (r->modrm == M_RM && !read) {
             i->modrm = next_byte(i);
             if (i->overrun) return NULL;
+            /* MOV to and from CR and DR: "the 2 bits in the mod field are ignored" (SDM vol. 2, MOV) */
+            if (i->map == MAP_0F && (i->opcode & 0xfc) == 0x20) i->modrm |= 0xc0;
             read = true;
         }
         if (row_matches(i, r, model, key)) {
