@@ -180,7 +180,8 @@ typedef struct {
     uint8_t bytes[16];    /* instruction bytes, for UNIMPLEMENTED and UNHANDLED */
 } accel_exit;
 
-/* Runs until ticks >= until or something happens. Never blocks. EBUSY: an answer is outstanding. */
+/* Runs until ticks >= until or something happens. Never blocks. EBUSY: an answer is outstanding and no event is
+ * injected in its place. */
 int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit);
 
 /* Answers the read (IN, MMIO read, RDMSR) or acknowledges the WRMSR of the last exit. The next

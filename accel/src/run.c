@@ -423,7 +423,8 @@ static int execute(accel_cpu *c, u64 until) {
 }
 
 int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
-    if (c->answer_wanted) return ACCEL_EBUSY;
+    if (c->answer_wanted && !c->ctl.inject_valid) return ACCEL_EBUSY;
+    if (c->answer_wanted) c->answer_wanted = c->answer_count = 0; /* refused: the event takes the instruction's place */
     c->stats.runs++;
     c->skip_now = c->ctl.skip_breakpoint;
     c->ctl.skip_breakpoint = 0;

@@ -64,7 +64,6 @@ _MAX_HITS: Final = 16
 _MAX_CHAIN: Final = 3
 _PAGES_PER_CALL: Final = 8192
 _VECTOR_GP: Final = 13
-_EBUSY: Final = 4
 _KICK: Final = 1
 _INOUT: Final = 2
 _MMIO: Final = 3
@@ -117,8 +116,6 @@ class SoftCpu:
         ticks = 0
         while True:
             status = run(cpu, until, record)
-            if status == _EBUSY and self._control.inject_valid:
-                status = self._refuse_msr(ticks)
             if status:
                 raise EngineError(f"the core refused to run (status {status})")
             kind = record.kind
@@ -171,15 +168,6 @@ class SoftCpu:
         control.inject_error = 0
         control.inject_length = 0
         control.inject_valid = 1
-
-    def _refuse_msr(self, ticks: int) -> int:
-        """A core that cannot drop the access it asked about: answer it, deliver the fault that was injected
-        instead, and let the handler's first instruction use up the answer."""
-        lib.accel_answer(self._cpu, 0)
-        status: int = lib.accel_run(self._cpu, ticks + 1, self._exit)
-        if status == 0 and self._exit.kind == 0:
-            status = lib.accel_run(self._cpu, ticks + 2, self._exit)
-        return status
 
     def _decode(self, kind: int) -> Exit:
         record = self._exit
