@@ -9,6 +9,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCE_DIR: Final = ROOT / "tests" / "guests" / "bench"
+BUILD_DIR: Final = ROOT / "build" / "bench"
 
 # The kernels in C are compiled with these in both programs. Integer kernels stay integer code.
 KERNEL_FLAGS: Final = (
@@ -35,7 +36,7 @@ class Programs:
     native: Path
 
 
-def build(out_dir: Path = ROOT / "build" / "bench") -> Programs:
+def build(out_dir: Path = BUILD_DIR) -> Programs:
     """Build both programs in `out_dir` unless those there are up to date. Raises `BuildError`."""
     out_dir.mkdir(parents=True, exist_ok=True)
     image = _build(out_dir / "bench.elf", [*KERNEL_FLAGS, *LINK_FLAGS, *GUEST_LINK_FLAGS, *GUEST_SOURCES])

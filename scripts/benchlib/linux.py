@@ -121,13 +121,22 @@ def run_linux(side: str, case: LinuxCase, cpus: int, *extra: str) -> Finished:
     return finished
 
 
-def measure_phase(phase: Phase, finished: Finished) -> float:
-    """The value of `phase`. Raises `RunError` when a line is missing."""
+@dataclass(frozen=True, slots=True)
+class PhaseTime:
+    """What a phase took: `value` in the unit of its measure, and the CPU time of all threads."""
+
+    value: float
+    cpu_s: float
+
+
+def measure_phase(phase: Phase, finished: Finished) -> PhaseTime:
+    """What `phase` took. Raises `RunError` when a line is missing."""
     start_s, start_cpu_s = _moment(finished, phase.start, (0.0, 0.0))
     end_s, end_cpu_s = _moment(finished, phase.end, (finished.seconds, finished.cpu_s))
+    cpu_s = end_cpu_s - start_cpu_s
     if phase.measure is Measure.CORE_SHARE:
-        return (end_cpu_s - start_cpu_s) / (end_s - start_s)
-    return end_s - start_s
+        return PhaseTime(cpu_s / (end_s - start_s), cpu_s)
+    return PhaseTime(end_s - start_s, cpu_s)
 
 
 def _moment(finished: Finished, text: str, otherwise: tuple[float, float]) -> tuple[float, float]:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from scripts.benchlib.build import BUILD_DIR
+
+PYCACHE_DIR: Final = BUILD_DIR / "pycache"
 TIMEOUT_S: Final = 300.0
 _CHUNK: Final = 65536
 _TAIL: Final = 65536
@@ -52,6 +55,14 @@ class Finished:
         return said[-1].strip() if said else (self.lines[-1].text if self.lines else "no output")
 
 
+def environment() -> dict[str, str]:
+    """The environment of a measured program: Python keeps compiled modules, as an installed one has them."""
+    variables = dict(os.environ)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    variables["PYTHONPYCACHEPREFIX"] = str(PYCACHE_DIR)
+    return variables
+
+
 def run(command: Sequence[str], *, cwd: Path | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
     """Run `command` without input until it ends.
 
@@ -61,7 +72,12 @@ def run(command: Sequence[str], *, cwd: Path | None = None, timeout_s: float = T
         start = time.perf_counter()
         try:
             child = subprocess.Popen(
-                list(command), cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+                list(command),
+                cwd=cwd,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         except FileNotFoundError:
             raise RunError(f"{command[0]} is not installed") from None

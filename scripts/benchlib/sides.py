@@ -28,6 +28,7 @@ class Sample:
     """
 
     seconds: float
+    cpu_s: float
     startup_s: float
     result: str
     tsc: int
@@ -75,7 +76,7 @@ def run_kernel(side: str, programs: Programs, kernel: Kernel) -> Sample:
     if begin is None or end is None:
         raise RunError(f"{side} never finished {kernel.name}: {finished.complaint()}")
     result, tsc = end.text.split()[3:5]
-    return Sample(end.at_s - begin.at_s, begin.at_s, result, int(tsc), finished)
+    return Sample(end.at_s - begin.at_s, end.cpu_s - begin.cpu_s, begin.at_s, result, int(tsc), finished)
 
 
 def check_markers(finished: Finished, good_status: int) -> None:

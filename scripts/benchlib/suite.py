@@ -4,10 +4,12 @@ A row is what the JSON file holds of one figure:
 
     {"case": "mix", "what": "...", "unit": "MIPS", "command_line": "run=mix iters=8000",
      "instructions": 57674,
-     "hv":  {"figure": 800.1, "seconds": 0.577, "runs_s": [0.577, ...], "iterations": 8000},
+     "hv":  {"figure": 800.1, "seconds": 0.577, "runs_s": [0.577, ...], "cpu_s": 0.57,
+             "iterations": 8000},
      "tcg": {...}, "native": {...},
      "speed_vs_tcg": 0.33, "speed_vs_native": 0.08, "target": ">= 0.3 x tcg", "met": true}
 
+`cpu_s` is the CPU time of all threads of the process, which other load on the machine changes less.
 `speed_vs_X` is the other side's time over ours: 2 is twice as fast as X. A side that failed has
 {"error": "one line"} instead of figures.
 """
@@ -23,6 +25,7 @@ from scripts.benchlib.linux import (
     LinuxCase,
     Measure,
     Phase,
+    PhaseTime,
     linux_case_name,
     measure_phase,
     parse_statistics,
@@ -70,6 +73,7 @@ def measure_kernel(
             "figure": significant(kernel.figure(per_iteration[side], instructions)),
             "seconds": significant(seconds),
             "runs_s": [significant(sample.seconds) for sample in taken],
+            "cpu_s": significant(statistics.median(sample.cpu_s for sample in taken)),
             "iterations": iterations,
         }
     _compare(row, per_iteration)
@@ -127,7 +131,7 @@ def measure_linux(case: LinuxCase, cpus: int, sides: Sequence[str], runs: int) -
     name = linux_case_name(case, cpus)
     usable = [side for side in sides if side in case.sides]
 
-    def once(side: str) -> list[float]:
+    def once(side: str) -> list[PhaseTime]:
         finished = run_linux(side, case, cpus)
         return [measure_phase(phase, finished) for phase in case.phases]
 
@@ -146,7 +150,7 @@ def _phase_row(
     case: LinuxCase,
     cpus: int,
     index: int,
-    taken: dict[str, list[list[float]]],
+    taken: dict[str, list[list[PhaseTime]]],
     errors: dict[str, str],
 ) -> Row:
     phase = case.phases[index]
@@ -161,9 +165,13 @@ def _phase_row(
         row[side] = {"error": error}
     medians: dict[str, float] = {}
     for side, runs in taken.items():
-        values = [run[index] for run in runs]
-        medians[side] = statistics.median(values)
-        row[side] = {"figure": significant(medians[side]), "runs": [significant(value) for value in values]}
+        phases = [run[index] for run in runs]
+        medians[side] = statistics.median(each.value for each in phases)
+        row[side] = {
+            "figure": significant(medians[side]),
+            "runs": [significant(each.value) for each in phases],
+            "cpu_s": significant(statistics.median(each.cpu_s for each in phases)),
+        }
     if phase.measure is Measure.SECONDS:
         _compare(row, medians)
     _judge_phase(row, phase, medians)
