@@ -260,7 +260,8 @@ class Scheduler:
         access.begin(vcpu, control, start, end, NEVER if goal.until is None else goal.until)
         try:
             left = cpu.run(access.until, access)
-            while isinstance(left, IrqWindow):
+            # A window at the very tick where the run ends waits: timers due at this tick come first.
+            while isinstance(left, IrqWindow) and cpu.ticks() < access.until:
                 self._inject_interrupt(vcpu, control)
                 left = cpu.run(cpu.ticks() + 1 if control.inject_valid else access.until, access)
             return left
