@@ -349,9 +349,6 @@ static u32 bits_of_significand(double v, s32 *exponent) { /* v: normal; 24 bits 
 /* 1.x with x from the top 12 bits of a 23-bit fraction and half a step. */
 static double middle(u32 fraction) { return from_bits(1023ull << 52 | (u64)(fraction >> 11) << 40 | BIT(39)); }
 
-u32 sse_rcp(u32 v);
-u32 sse_rsqrt(u32 v);
-
 u32 sse_rcp(u32 v) {
     u32 sign = v & 0x80000000u, exp = v >> 23 & 0xff, fraction = v & 0x7fffff;
     if (exp == 255) return fraction ? v | 0x400000 : sign;

@@ -77,7 +77,9 @@ static void give_mask(accel_cpu *c, unsigned r, unsigned n, unsigned imm) {
     memcpy(c->v[0], m, 16);
 }
 
-static void compare(accel_cpu *c, const struct op *o, const u8 *s, bool explicit, bool mask) {
+enum result { RESULT_INDEX, RESULT_MASK, RESULT_MASK_VEX /* clears the upper half of YMM0 */ };
+
+static void compare(accel_cpu *c, const struct op *o, const u8 *s, bool explicit, enum result result) {
     unsigned imm = (u8)o->imm;
     struct text a, b;
     elements(&a, c->v[o->reg], imm);
@@ -91,21 +93,24 @@ static void compare(accel_cpu *c, const struct op *o, const u8 *s, bool explicit
         until_null(&b);
     }
     unsigned r = aggregate(&a, &b, imm);
-    if (mask) give_mask(c, r, a.n, imm);
-    else give_index(c, r, a.n, imm);
+    if (result == RESULT_INDEX) give_index(c, r, a.n, imm);
+    else give_mask(c, r, a.n, imm);
+    if (result == RESULT_MASK_VEX) memset(c->v[0] + 16, 0, 16);
     c->flags_ah = (u8)(2 | (r ? F_CF : 0) | (b.valid < b.n ? F_ZF : 0) | (a.valid < a.n ? F_SF : 0));
     c->flags_of = r & 1;
 }
 
-#define STRING(name, explicit, mask) \
-    SLOW_HANDLER(h_##name##_r) { compare(c, o, c->v[o->rm], explicit, mask); return true; } \
+#define STRING(name, explicit, result) \
+    SLOW_HANDLER(h_##name##_r) { compare(c, o, c->v[o->rm], explicit, result); return true; } \
     SLOW_HANDLER(h_##name##_m) { \
         u8 s[16]; \
         if (!vec_read(c, o, s, 16, 1)) return false; \
-        compare(c, o, s, explicit, mask); \
+        compare(c, o, s, explicit, result); \
         return true; \
     }
-STRING(pcmpestri, true, false)
-STRING(pcmpestrm, true, true)
-STRING(pcmpistri, false, false)
-STRING(pcmpistrm, false, true)
+STRING(pcmpestri, true, RESULT_INDEX)
+STRING(pcmpestrm, true, RESULT_MASK)
+STRING(pcmpistri, false, RESULT_INDEX)
+STRING(pcmpistrm, false, RESULT_MASK)
+STRING(vpcmpestrm, true, RESULT_MASK_VEX)
+STRING(vpcmpistrm, false, RESULT_MASK_VEX)

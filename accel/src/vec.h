@@ -139,4 +139,8 @@ bool fp_tiny(vec v, unsigned lane, unsigned bytes);
         return true; \
     }
 
+/* RCPSS and RSQRTSS of one element, by bits. op_sse_float.c. */
+u32 sse_rcp(u32 v);
+u32 sse_rsqrt(u32 v);
+
 #endif
