@@ -103,7 +103,7 @@ size_t accel_cpu_save_size(void) {
 
 int accel_cpu_save(accel_cpu *c, void *data, size_t size) {
     if (size != accel_cpu_save_size()) return ACCEL_EINVAL;
-    if (c->answer_count || c->answer_wanted) return ACCEL_EBUSY;
+    if (c->answer_count || c->answer_wanted || c->io_count) return ACCEL_EBUSY; /* an instruction is half done */
     struct cursor k = {.to = data};
     header(&k, c);
     visit(&k, c);

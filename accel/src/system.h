@@ -1,6 +1,6 @@
 /*
  * system.h - what the system part of the CPU shares among its own files: control-register and descriptor helpers,
- * stacks that are not in SS yet, and the hardware task switch. (op_system.c, op_segment.c, op_far.c, task.c, event.c)
+ * stacks that are not in SS yet, and the hardware task switch. (op_control.c, op_system.c, op_segment.c, op_far.c, task.c, event.c)
  */
 #ifndef SYSTEM_H
 #define SYSTEM_H
@@ -20,6 +20,13 @@ INLINE bool in_vm86(const accel_cpu *c) { return c->flags & F_VM; }
 INLINE bool protected_mode(const accel_cpu *c) { return (c->cr0 & CR0_PE) && !(c->flags & F_VM); }
 
 INLINE bool gp(accel_cpu *c, u32 error) { return set_fault(c, EX_GP, true, error); }
+INLINE bool ud(accel_cpu *c) { return set_fault(c, EX_UD, false, 0); }
+
+/* A register operand of 32 or 64 bits. */
+INLINE void put_native(accel_cpu *c, const struct op *o, unsigned reg, u64 v) {
+    if (OP_OSZ(o) == SZ64) put_64(c, reg, v);
+    else put_32(c, reg, (u32)v);
+}
 
 /* RFLAGS := (old & ~mask) | (value & mask); F_ARITH bits included. Reserved bits are never in mask. */
 void merge_rflags(accel_cpu *c, u32 value, u32 mask);
@@ -28,7 +35,7 @@ void merge_rflags(accel_cpu *c, u32 value, u32 mask);
 /* cpuid.c: bits that XCR0 may have under this model (x87 and SSE always). */
 u64 xcr0_supported(const accel_cpu *c);
 
-/* ---- op_system.c ---------------------------------------------------------------------------------------- */
+/* ---- op_control.c, op_system.c ---------------------------------------------------------------------------------------- */
 
 void write_dr(accel_cpu *c, unsigned n, u64 v); /* n: 0-3, 6, 7; forces the fixed bits */
 bool write_xcr0(accel_cpu *c, u64 v);           /* false: a combination that XSETBV refuses */
