@@ -1,0 +1,313 @@
+"""How the core runs, stops and goes on: budgets, exits, faults, events."""
+
+import pytest
+
+from accel import ffi, lib
+from tests.helpers.accel_machine import CODE, DATA, RAM, Machine
+
+DEADLINE, INOUT, MMIO, HLT, MTRAP = 0, 2, 3, 4, 6
+IRQ_WINDOW, EXCEPTION, TRIPLE_FAULT, WAIT = 11, 13, 17, 20
+UNDEFINED, GENERAL_PROTECTION, PAGE_FAULT, DOUBLE_FAULT = 6, 13, 14, 8
+HALTED, SHUTDOWN = 1, 2
+LAST_PAGE = RAM - 0x1000
+DEVICE = 0xFED00000
+
+
+def code(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def map_page(machine: Machine, linear: int, entry: int) -> None:
+    """Change a page-table entry behind the CPU's back; the linear address must not have been used."""
+    machine.write(0x4000 + (linear >> 12) * 8, entry.to_bytes(8, "little"))
+
+
+def device_at(machine: Machine, linear: int) -> None:
+    map_page(machine, linear, DEVICE | 7)
+
+
+# ---- ticks
+
+
+@pytest.mark.parametrize("bits", [64, 32, 16])
+def test_run_stops_exactly_at_its_deadline(bits: int) -> None:
+    machine = Machine(bits, code=b"\x90" * 100)
+    start = machine["rip"]
+    for n in (1, 2, 5, 33, 7):
+        before = machine.ticks
+        end = machine.run(n)
+        assert (end.kind, machine.ticks - before) == (DEADLINE, n)
+    assert machine["rip"] - start == 48
+
+
+def test_deadline_in_the_past_does_nothing() -> None:
+    machine = Machine(code=b"\x90" * 8)
+    machine.run(3)
+    assert machine.run(0).kind == DEADLINE
+    assert machine["rip"] == CODE + 3
+
+
+def test_faulting_instruction_is_no_tick_when_the_owner_takes_the_fault() -> None:
+    machine = Machine(code=code("ffc0 ffc0 0f0b"))
+    machine.control.exception_exit = 1 << UNDEFINED
+    end = machine.run(100)
+    assert (end.kind, end.vector, end.rip) == (EXCEPTION, UNDEFINED, CODE + 4)
+    assert machine.ticks == 2
+    assert machine["rax"] == 2
+
+
+def test_monitor_trap_leaves_after_one_tick() -> None:
+    machine = Machine(code=b"\x90" * 8)
+    machine.control.monitor_trap = 1
+    assert machine.run(100).kind == MTRAP
+    assert (machine.ticks, machine["rip"]) == (1, CODE + 1)
+
+
+def test_step_range_leaves_when_rip_is_outside() -> None:
+    machine = Machine(code=code("90 ebfd") + b"\x90" * 8)  # nop; jmp -3
+    machine.control.step_range = 1
+    machine.control.step_start, machine.control.step_end = CODE, CODE + 3
+    assert machine.run(50).kind == DEADLINE
+    machine.write(CODE + 1, b"\x90\x90")
+    end = machine.run(50)
+    assert (end.kind, end.rip) == (MTRAP, CODE + 3)
+
+
+def test_stop_request_ends_an_endless_loop() -> None:
+    machine = Machine(code=code("ebfe"))
+    lib.accel_stop(machine.cpu)
+    end = machine.run(1 << 40)
+    assert end.kind == lib.ACCEL_EXIT_KICK
+    assert machine.run(10).kind == DEADLINE
+
+
+# ---- string instructions
+
+
+def copier(count: int) -> Machine:
+    machine = Machine(code=code("f3a4 48ffc3"))  # rep movsb; inc rbx
+    machine["rcx"], machine["rsi"], machine["rdi"] = count, DATA, DATA + 0x5000 - 40
+    machine.write(DATA, bytes(range(1, 201)))
+    return machine
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 50, 99])
+def test_rep_is_the_same_however_often_it_is_cut(cut: int) -> None:
+    whole, parts = copier(100), copier(100)
+    whole.run(101)
+    while parts.ticks < 101:
+        parts.run(min(cut, 101 - parts.ticks))
+        done = min(parts.ticks, 100)
+        assert parts["rcx"] == 100 - done
+        assert parts["rip"] == CODE + (0 if done < 100 else 2 if parts.ticks < 101 else 5)
+    assert whole.read(DATA, 0x6000) == parts.read(DATA, 0x6000)
+    assert whole.save() == parts.save()
+    assert lib.accel_retired(parts.cpu) == 2
+
+
+def test_rep_with_count_zero_is_one_tick() -> None:
+    machine = copier(0)
+    machine.run(1)
+    assert (machine["rip"], machine["rsi"]) == (CODE + 2, DATA)
+
+
+def test_overlapping_copy_propagates_its_first_byte() -> None:
+    machine = copier(64)
+    machine["rdi"] = DATA + 1
+    machine.run(64)
+    assert machine.read(DATA, 65) == b"\x01" * 65
+
+
+def test_rep_that_faults_keeps_the_iterations_before() -> None:
+    machine = copier(100)
+    machine.control.exception_exit = 1 << PAGE_FAULT
+    machine["rdi"] = RAM - 10
+    end = machine.run(200)
+    assert (end.kind, end.vector, end.value, end.error) == (EXCEPTION, PAGE_FAULT, RAM, 2)
+    assert (machine["rcx"], machine["rsi"], machine["rip"]) == (90, DATA + 10, CODE)
+    assert machine.read(RAM - 10, 10) == bytes(range(1, 11))
+
+
+# ---- code that changes
+
+
+def test_store_into_the_next_instruction_takes_effect_at_once() -> None:
+    # mov byte [rip+1], 41h (the immediate of the next mov); mov al, 0
+    machine = Machine(code=code("c605 01000000 41 b000 90"))
+    machine.run(2)
+    assert machine["rax"] & 0xFF == 0x41
+
+
+def test_loop_that_patches_itself_counts_with_each_new_immediate() -> None:
+    # L: add ebx, 1; inc byte [L+2]; dec ecx; jnz L
+    machine = Machine(code=code("83c301 fe05f9ffffff ffc9 75f3"))
+    machine["rcx"] = 10
+    machine.run(40)
+    assert machine["rbx"] == sum(range(1, 11))
+
+
+def test_loader_write_replaces_decoded_code() -> None:
+    machine = Machine(code=code("ffc0 ebfc"))
+    machine.run(20)
+    machine.write(CODE, code("ffc3"))
+    before = machine["rax"]
+    machine.run(20)
+    assert machine["rax"] == before
+    assert machine["rbx"] == 10
+
+
+def test_instruction_over_a_page_edge_executes_and_notices_changes_in_both_pages() -> None:
+    machine = Machine()
+    at = CODE + 0xFFE
+    machine.write(at, code("b844332211") + code("ebf9"))  # mov eax, 11223344h; jmp back
+    machine["rip"] = at
+    machine.run(2)
+    assert machine["rax"] == 0x11223344
+    machine.write(at + 4, b"\x99")
+    machine.run(2)
+    assert machine["rax"] == 0x99223344
+    machine.write(at + 1, b"\x77")
+    machine.run(2)
+    assert machine["rax"] == 0x99223377
+
+
+def test_fetch_from_an_absent_second_page_faults_at_that_page() -> None:
+    machine = Machine()
+    machine.control.exception_exit = 1 << PAGE_FAULT
+    map_page(machine, CODE + 0x1000, 0)
+    machine.write(CODE + 0xFFE, code("b844"))
+    machine["rip"] = CODE + 0xFFE
+    end = machine.run(1)
+    assert (end.vector, end.value, end.error) == (PAGE_FAULT, CODE + 0x1000, 0x10)
+    assert end.rip == CODE + 0xFFE
+
+
+# ---- devices
+
+
+def test_device_read_is_answered_and_executed_again() -> None:
+    machine = Machine(code=code("8b07 ffc3"))  # mov eax, [rdi]; inc ebx
+    device_at(machine, LAST_PAGE)
+    machine["rdi"] = LAST_PAGE + 0x24
+    end = machine.run(10)
+    assert (end.kind, end.gpa, end.size, end.write, end.rip) == (MMIO, DEVICE + 0x24, 4, 0, CODE)
+    assert machine.ticks == 0
+    assert lib.accel_run(machine.cpu, 10, ffi.new("accel_exit *")) == lib.ACCEL_EBUSY
+    machine.answer(0xCAFEF00D)
+    assert machine.run(2).kind == DEADLINE
+    assert (machine["rax"], machine["rbx"]) == (0xCAFEF00D, 1)
+
+
+def test_device_read_modify_write_reads_once_and_writes_once() -> None:
+    machine = Machine(code=code("0107 90"))  # add [rdi], eax
+    device_at(machine, LAST_PAGE)
+    machine["rdi"], machine["rax"] = LAST_PAGE, 5
+    assert machine.run(10).write == 0
+    machine.answer(37)
+    end = machine.run(10)
+    assert (end.kind, end.write, end.value, end.size, end.gpa) == (MMIO, 1, 42, 4, DEVICE)
+    assert machine["rip"] == CODE + 2
+    machine.run(1)
+    assert machine["rip"] == CODE + 3
+
+
+def test_port_read_and_write() -> None:
+    machine = Machine(code=code("ec e642 66ed"))  # in al, dx; out 42h, al; in ax, dx
+    machine["rdx"] = 0x3F8
+    end = machine.run(10)
+    assert (end.kind, end.number, end.size, end.write) == (INOUT, 0x3F8, 1, 0)
+    machine.answer(0xAB)
+    end = machine.run(10)
+    assert (end.kind, end.number, end.size, end.write, end.value) == (INOUT, 0x42, 1, 1, 0xAB)
+    end = machine.run(10)
+    assert (end.number, end.size, end.write) == (0x3F8, 2, 0)
+    machine.answer(0x1234)
+    machine.run(1)
+    assert machine["rax"] == 0x1234
+    assert machine.ticks == 3
+
+
+def test_repeated_output_leaves_once_for_each_element() -> None:
+    machine = Machine(code=code("f36e 90"))  # rep outsb
+    machine["rdx"], machine["rcx"], machine["rsi"] = 0x80, 3, DATA
+    machine.write(DATA, b"xyz")
+    ends = [machine.run(10) for _ in range(3)]
+    assert [chr(e.value) for e in ends] == ["x", "y", "z"]
+    assert (machine["rcx"], machine["rsi"], machine["rip"]) == (0, DATA + 3, CODE + 2)
+
+
+# ---- waiting, events, faults
+
+
+def test_halt_leaves_behind_the_instruction_and_then_waits() -> None:
+    machine = Machine(code=code("f4 90"))
+    end = machine.run(10)
+    assert (end.kind, end.rip, machine["activity"], machine.ticks) == (HLT, CODE + 1, HALTED, 1)
+    assert machine.run(10).kind == WAIT
+    assert machine.ticks == 1
+
+
+def test_interrupt_is_asked_for_only_when_it_can_be_taken() -> None:
+    machine = Machine(code=code("90 fb 90 90"))  # nop; sti; nop; nop
+    machine.control.intr_line = 1
+    end = machine.run(10)
+    assert (end.kind, end.rip) == (IRQ_WINDOW, CODE + 3)  # STI holds it back for one instruction
+    machine.control.mask_hwintr = 1
+    assert machine.run(1).kind == DEADLINE
+
+
+def idt_entry(handler: int) -> bytes:
+    low = handler & 0xFFFF | 8 << 16 | 0x8E00 << 32 | (handler >> 16 & 0xFFFF) << 48
+    return low.to_bytes(8, "little") + (handler >> 32).to_bytes(8, "little")
+
+
+def with_idt(machine: Machine, handlers: dict[int, int]) -> None:
+    machine.write(0x9000, b"".join(idt_entry(handlers[v]) if v in handlers else bytes(16) for v in range(256)))
+    machine["idtr_base"], machine["idtr_limit"] = 0x9000, 0xFFF
+    machine.write(0x8000, (0).to_bytes(8, "little") + (0x00AF9B000000FFFF).to_bytes(8, "little"))
+    machine["gdtr_base"], machine["gdtr_limit"] = 0x8000, 15
+
+
+def test_injected_interrupt_wakes_a_halted_cpu_and_is_one_tick() -> None:
+    machine = Machine(code=code("f4 90"))
+    with_idt(machine, {0x30: CODE + 0x100})
+    machine.run(1)
+    k = machine.control
+    k.inject_valid, k.inject_type, k.inject_vector, k.inject_has_error, k.inject_length = 1, 0, 0x30, 0, 0
+    before = machine.ticks
+    machine.run(1)
+    assert (machine["rip"], machine.ticks - before, machine["activity"]) == (CODE + 0x100, 1, 0)
+    assert int.from_bytes(machine.read(machine["rsp"], 8), "little") == CODE + 1
+
+
+def test_exception_is_delivered_through_the_idt_with_its_error_code() -> None:
+    machine = Machine(code=code("8b07"))
+    with_idt(machine, {PAGE_FAULT: CODE + 0x200})
+    machine["rdi"] = RAM + 0x123
+    machine.run(1)
+    assert (machine["rip"], machine["cr2"]) == (CODE + 0x200, RAM + 0x123)
+    frame = machine.read(machine["rsp"], 16)
+    assert (int.from_bytes(frame[:8], "little"), int.from_bytes(frame[8:], "little")) == (0, CODE)
+
+
+def test_fault_without_any_handler_is_a_triple_fault_with_its_chain() -> None:
+    machine = Machine(code=code("0f0b"))
+    machine["idtr_limit"] = 0
+    end = machine.run(10)
+    assert (end.kind, machine["activity"]) == (TRIPLE_FAULT, SHUTDOWN)
+    chain = ffi.new("accel_fault[3]")
+    count = lib.accel_fault_chain(machine.cpu, chain, 3)
+    # #UD, whose gate is beyond the limit: #GP; again: #DF; again: shutdown. The newest three are kept.
+    assert [chain[i].vector for i in range(count)] == [GENERAL_PROTECTION, DOUBLE_FAULT, GENERAL_PROTECTION]
+    assert [chain[i].error for i in range(count)] == [UNDEFINED * 8 + 3, 0, DOUBLE_FAULT * 8 + 3]
+    assert machine.run(10).kind == WAIT
+
+
+def test_trap_flag_raises_debug_trap_after_one_instruction() -> None:
+    machine = Machine(code=b"\x90" * 4)
+    with_idt(machine, {1: CODE + 0x300})
+    machine["eflags"] = machine["eflags"] | 0x100
+    machine.run(2)
+    assert machine["rip"] == CODE + 0x300
+    assert machine["dr6"] & 0x4000
+    assert int.from_bytes(machine.read(machine["rsp"], 8), "little") == CODE + 1
