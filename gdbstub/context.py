@@ -80,6 +80,13 @@ class Context:
             raise TargetGoneError("the target has ended")
         return event.thread
 
+    async def core_of(self, thread: int) -> int | None:
+        """The processor number of `thread`, asked for once. Raises ThreadNotFoundError."""
+        cores = self.session.cores
+        if thread not in cores:
+            cores[thread] = (await self.thread_info(thread)).core
+        return cores[thread]
+
     async def thread_info(self, thread: int) -> ThreadInfo:
         """The row of `thread`. Raises ThreadNotFoundError."""
         for info in await self.target.threads():

@@ -30,10 +30,11 @@ MAX_GARBAGE = 4096
 
 _DOLLAR, _HASH, _PERCENT, _PLUS, _MINUS = b"$#%+-"
 _HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
-_ESCAPED = re.compile(rb"[#$}*]")
+_ESCAPES = ((b"}", b"}]"), (b"#", b"}\x03"), (b"$", b"}\x04"), (b"*", b"}\x0a"))
 _ESCAPE = re.compile(rb"}(.)", re.DOTALL)
 _RUN = re.compile(rb"([^#$}*])\1{3,97}", re.DOTALL)
 _SUM_CHUNK = 256
+_SUM_CHUNK_ASCII = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +76,24 @@ Unit = Packet | Notification | Ack | Nack | Interrupt | BadPacket
 
 def checksum(raw: bytes | bytearray | memoryview) -> int:
     """The sum of all bytes modulo 256."""
-    # Adler-32's low half is 1 + the sum modulo 65521: exact for up to 256 bytes, and computed in C.
+    # Adler-32's low half is 1 + the sum modulo 65521: exact for up to 256 bytes, 512 if below 128, and
+    # computed in C.
+    size = len(raw)
+    if size <= _SUM_CHUNK:
+        return (zlib.adler32(raw) - 1) & 0xFF
+    step = _SUM_CHUNK_ASCII if isinstance(raw, bytes) and raw.isascii() else _SUM_CHUNK
     total = 0
-    view = memoryview(raw)
-    for start in range(0, len(view), _SUM_CHUNK):
-        total += (zlib.adler32(view[start : start + _SUM_CHUNK]) & 0xFFFF) - 1
+    for start in range(0, size, step):
+        total += (zlib.adler32(raw[start : start + step]) & 0xFFFF) - 1
     return total & 0xFF
 
 
 def escape(payload: bytes) -> bytes:
     """`payload` with the bytes that have a meaning on the wire escaped."""
-    if _ESCAPED.search(payload) is None:
-        return payload
-    return _ESCAPED.sub(lambda match: bytes((0x7D, match[0][0] ^ 0x20)), payload)
+    # Four passes in C take a tenth of one with a pattern. The escape byte goes first.
+    for special, escaped in _ESCAPES:
+        payload = payload.replace(special, escaped)
+    return payload
 
 
 def escaped_size(payload: bytes) -> int:
@@ -141,9 +147,9 @@ def expand(raw: bytes, limit: int) -> bytes:
     return bytes(expanded)
 
 
-def frame(payload: bytes, *, run_length: bool = False, start: bytes = b"$") -> bytes:
-    """The bytes that carry `payload`."""
-    raw = escape(payload)
+def frame(payload: bytes, *, run_length: bool = False, start: bytes = b"$", plain: bool = False) -> bytes:
+    """The bytes that carry `payload`. `plain` promises that nothing in it needs to be escaped."""
+    raw = payload if plain else escape(payload)
     if run_length:
         raw = compress(raw)
     return b"%b%b#%02x" % (start, raw, checksum(raw))
@@ -178,6 +184,25 @@ class Decoder:
             self._searched = max(0, self._searched - self._start)
             self._start = 0
         self._buffer += data
+
+    def receive_packet(self, data: bytes | bytearray) -> bytes | None:
+        """Add bytes that may be one whole packet, the common case, and give its payload; or None.
+
+        None means that nothing was taken: `receive_data` has to have the bytes.
+        """
+        if self._start < len(self._buffer) or self._greeting or self._replies or len(data) < 4:
+            return None
+        begin = 1 + (data[0] == _PLUS)
+        end = len(data) - 3
+        if data[begin - 1] != _DOLLAR or data.find(_HASH) != end or len(data) > self._max_raw:
+            return None
+        raw = bytes(data[begin:end])
+        if b"}" in raw or (self.verify and b"%02x" % checksum(raw) != data[end + 1 :]):
+            return None
+        if not self.verify and not (data[end + 1] in _HEX_DIGITS and data[end + 2] in _HEX_DIGITS):
+            return None
+        self._garbage = 0
+        return raw
 
     @property
     def buffered(self) -> int:

@@ -95,13 +95,12 @@ async def stop_reply(context: Context, stop: Stop) -> Reply:
     description = context.target.description
     try:
         values = await context.target.read_registers(stop.thread, description.expedited)
-        info = await context.thread_info(stop.thread)
+        core = await context.core_of(stop.thread)
     except TargetError:
         # The stop itself is worth more than what goes along with it.
         return StopReply(stop)
-    numbered = zip((description.numbers[name] for name in description.expedited), values, strict=True)
-    expedited = tuple((number, value) for number, value in numbered if value is not None)
-    return StopReply(stop, info.core, expedited)
+    numbered = zip(description.expedited_numbers, values, strict=True)
+    return StopReply(stop, core, tuple([(n, value) for n, value in numbered if value is not None]))
 
 
 async def attached_query(context: Context, request: AttachedQuery) -> Outcome:

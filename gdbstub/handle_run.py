@@ -65,16 +65,20 @@ def _action(context: Context, action: ContAction) -> Action:
 
 async def cont(context: Context, request: Cont) -> Outcome:
     """`vCont`: leftmost matching action first; a thread without one stays."""
+    last, present = context.session.last_plan, context.continue_thread()
+    if last is not None and last[0] is request and last[1] == present:
+        return Resume(last[2])
     known = [info.id for info in await context.target.threads()]
     entries = []
     for requested in request.actions:
-        thread = context.continue_thread() if requested.thread == ANY_THREAD else requested.thread
+        thread = present if requested.thread == ANY_THREAD else requested.thread
         if thread != ALL_THREADS and thread not in known:
             await context.thread_info(thread)
         entries.append(ThreadAction(_action(context, requested), None if thread == ALL_THREADS else thread))
     plan = ResumePlan(tuple(entries))
     if all(isinstance(plan.action_for(thread), Stay) for thread in known):
         raise RequestError("no thread would run")
+    context.session.last_plan = (request, present, plan)
     return Resume(plan)
 
 

@@ -39,6 +39,10 @@ async def read_general(context: Context, request: ReadGeneral) -> Outcome:
     """`g`."""
     description = context.target.description
     values = await context.target.read_registers(context.general_thread(), description.general_names)
+    if None not in values:
+        whole = b"".join(values)  # type: ignore[arg-type]
+        if tuple(map(len, values)) == description.general_sizes:  # type: ignore[arg-type]
+            return Hex(whole)
     return Registers(list(map(_sized, description.general, values)))
 
 

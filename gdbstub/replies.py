@@ -1,14 +1,17 @@
 """Replies: one frozen dataclass per shape, each giving its payload. Pure.
 
 What a payload looks like may depend on what the client offered in `qSupported`; that is the `features`
-argument of `payload`. Source: *Debugging with GDB*, appendix "Remote Protocol", sections "Standard
-Replies", "Stop Reply Packets" and "General Query Packets".
+argument of `payload`. `plain` says that no byte of it ever needs to be escaped. Source: *Debugging with
+GDB*, appendix "Remote Protocol", sections "Standard Replies", "Stop Reply Packets" and "General Query
+Packets".
 """
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from gdbstub.signals import Signal
 from gdbstub.target import Exited, Killed, Stop, StopReason
@@ -20,6 +23,8 @@ Features = frozenset[bytes]
 class Empty:
     """Not supported."""
 
+    plain: ClassVar = True
+
     def payload(self, features: Features) -> bytes:
         """The bytes of the packet."""
         return b""
@@ -28,6 +33,8 @@ class Empty:
 @dataclass(frozen=True, slots=True)
 class Ok:
     """Done."""
+
+    plain: ClassVar = True
 
     def payload(self, features: Features) -> bytes:
         """The bytes of the packet."""
@@ -41,6 +48,7 @@ class Error:
     `always_text` sends the text in any case, where nobody takes it for data.
     """
 
+    plain: ClassVar = False
     number: int
     text: str
     always_text: bool = False
@@ -57,6 +65,7 @@ class Error:
 class Raw:
     """A payload as it stands."""
 
+    plain: ClassVar = False
     data: bytes
 
     def payload(self, features: Features) -> bytes:
@@ -68,17 +77,19 @@ class Raw:
 class Hex:
     """Bytes as pairs of hex digits."""
 
+    plain: ClassVar = True
     data: bytes
 
     def payload(self, features: Features) -> bytes:
         """The bytes of the packet."""
-        return self.data.hex().encode()
+        return hexlify(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class Registers:
     """Register values one after the other; `values` pairs each with its size, None being unavailable."""
 
+    plain: ClassVar = True
     values: Sequence[tuple[bytes | None, int]]
 
     def payload(self, features: Features) -> bytes:
@@ -90,24 +101,25 @@ class Registers:
 class StopReply:
     """``T``: a stop. `expedited` has (number, value) of the registers sent along; `core` may be None."""
 
+    plain: ClassVar = True
     stop: Stop
     core: int | None = None
     expedited: tuple[tuple[int, bytes], ...] = ()
 
     def payload(self, features: Features) -> bytes:
         """The bytes of the packet."""
-        parts = [f"T{stop_signal(self.stop):02x}thread:{self.stop.thread:x};"]
-        if self.core is not None:
-            parts.append(f"core:{self.core:x};")
-        parts += [f"{number:x}:{value.hex()};" for number, value in self.expedited]
-        parts.append(_reason(self.stop, features))
-        return "".join(parts).encode()
+        stop = self.stop
+        core = "" if self.core is None else f"core:{self.core:x};"
+        registers = "".join([f"{number:x}:{value.hex()};" for number, value in self.expedited])
+        head = f"T{stop_signal(stop):02x}thread:{stop.thread:x};{core}"
+        return f"{head}{registers}{_reason(stop, features)}".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class EndReply:
     """``W``: ended with a status; ``X``: ended without one."""
 
+    plain: ClassVar = True
     event: Exited | Killed
 
     def payload(self, features: Features) -> bytes:
@@ -121,6 +133,7 @@ class EndReply:
 class Console:
     """``O``: text for the user. Only between a resume or `qRcmd` and its answer."""
 
+    plain: ClassVar = True
     text: bytes
 
     def payload(self, features: Features) -> bytes:
@@ -135,15 +148,27 @@ def stop_signal(stop: Stop) -> int:
     """The signal number of a stop."""
     if stop.signal is not None:
         return stop.signal
-    return Signal.SIGINT if stop.reason is StopReason.INTERRUPT else Signal.SIGTRAP
+    return _INTERRUPTED if stop.reason is StopReason.INTERRUPT else _TRAPPED
+
+
+_INTERRUPTED, _TRAPPED = int(Signal.SIGINT), int(Signal.SIGTRAP)
+_BREAKPOINT_KEYS = {
+    StopReason.SOFTWARE_BREAKPOINT: (b"swbreak+", "swbreak:;"),
+    StopReason.HARDWARE_BREAKPOINT: (b"hwbreak+", "hwbreak:;"),
+}
+_HISTORY_KEYS = {
+    StopReason.HISTORY_BEGIN: "replaylog:begin;",
+    StopReason.HISTORY_END: "replaylog:end;",
+}
 
 
 def _reason(stop: Stop, features: Features) -> str:
-    match stop.reason:
-        case StopReason.SOFTWARE_BREAKPOINT | StopReason.HARDWARE_BREAKPOINT as reason:
-            # A client that did not offer the key may take it for a register.
-            return f"{reason.value}:;" if f"{reason.value}+".encode() in features else ""
-        case StopReason.HISTORY_BEGIN | StopReason.HISTORY_END as reason:
-            return f"{reason.value};"
-        case _:
-            return f"{stop.watch.kind.value}:{stop.watch.address:x};" if stop.watch else ""
+    if stop.reason is StopReason.STEP:
+        return ""
+    if (breakpoint_key := _BREAKPOINT_KEYS.get(stop.reason)) is not None:
+        # A client that did not offer the key may take it for a register.
+        offer, key = breakpoint_key
+        return key if offer in features else ""
+    if stop.watch is not None:
+        return f"{stop.watch.kind.value}:{stop.watch.address:x};"
+    return _HISTORY_KEYS.get(stop.reason, "")

@@ -1,4 +1,4 @@
-"""The server: moves bytes between streams, sessions and targets. trio lives here and in `client`.
+"""The server: moves bytes between streams, sessions and targets. trio lives here, in `listen` and `client`.
 
 Each connection has its own target object, session and nursery. A bug in one session is logged and ends
 that session only. Slow readers hold up nobody else: a connection takes no new bytes while its replies
@@ -7,30 +7,19 @@ wait to be sent.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import os
 import socket
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from gdbstub.addresses import (
-    BACKLOG,
-    Address,
-    StdioAddress,
-    TcpAddress,
-    UnixAddress,
-    bind_unix,
-    is_local,
-    socket_name,
-)
+from gdbstub.addresses import Address, StdioAddress, is_local
 from gdbstub.context import Capabilities, Close, Context, Job, Outcome, Resume
 from gdbstub.errors import ProtocolError, StubError, TargetError
 from gdbstub.handle_run import report
 from gdbstub.handlers import dispatch
+from gdbstub.listen import SocketTransport, listening, peer_allowed, peer_name, stdio_stream
 from gdbstub.replies import Error, Reply
 from gdbstub.requests import Request
 from gdbstub.session import Interrupted, Malformed, Session, State, Step
@@ -109,14 +98,12 @@ class Connection:
     async def _pump(self) -> None:
         """Answer everything that can be answered now."""
         session = self._session
-        while True:
-            event = session.next_event()
-            if event is not None:
-                await self._answer(event)
-            if session.output_size and (event is None or session.output_size > _FLUSH_SIZE):
+        while (event := session.next_event()) is not None:
+            await self._answer(event)
+            if session.output_size > _FLUSH_SIZE:
                 await self._stream.send_all(session.take_output())
-            elif event is None:
-                return
+        if session.output_size:
+            await self._stream.send_all(session.take_output())
 
     async def _answer(self, event: Request | Malformed | Interrupted) -> None:
         if isinstance(event, Interrupted):
@@ -203,57 +190,6 @@ class Connection:
             await self._target.detach(how)
 
 
-@contextlib.asynccontextmanager
-async def _listen(addresses: Sequence[Address]) -> AsyncIterator[tuple[list[trio.SocketListener], list[str]]]:
-    """Bind all addresses; gives the listeners and the names of what is bound. Raises OSError."""
-    async with contextlib.AsyncExitStack() as stack:
-        listeners: list[trio.SocketListener] = []
-        names: list[str] = []
-        for address in addresses:
-            bound: list[trio.SocketListener] = []
-            match address:
-                case TcpAddress(port, host):
-                    bound = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
-                    names += [socket_name(one.socket.getsockname()) for one in bound]
-                case UnixAddress(path):
-                    bound = [trio.SocketListener(trio.socket.from_stdlib_socket(bind_unix(path)))]
-                    stack.callback(_unlink, path)
-                    names.append(str(address))
-                case StdioAddress():
-                    names.append(str(address))
-            for listener in bound:
-                stack.push_async_callback(listener.aclose)
-            listeners += bound
-        yield listeners, names
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
-def _peer_name(stream: trio.SocketStream) -> str:
-    """Who is at the other end, for messages."""
-    try:
-        return socket_name(stream.socket.getpeername())
-    except OSError:
-        return "unknown"
-
-
-def _peer_allowed(stream: trio.SocketStream) -> bool:
-    """A Unix socket serves its own user (and root) only."""
-    if stream.socket.family != socket.AF_UNIX:
-        return True
-    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return uid in (0, os.getuid())
-
-
-def _stdio_stream() -> trio.abc.Stream:
-    """Standard input and output as one stream, on descriptors of its own."""
-    return trio.StapledStream(trio.lowlevel.FdStream(os.dup(1)), trio.lowlevel.FdStream(os.dup(0)))
-
-
 async def serve_stream(
     open_target: OpenTarget, stream: trio.abc.Stream, client: Client, *, run_length: bool = False
 ) -> None:
@@ -287,17 +223,18 @@ async def serve(
     async def accept(stream: trio.SocketStream) -> None:
         # A client whose machine went away without a word does not keep the target for ever.
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        client = Client(_peer_name(stream), next(numbers))
-        if not _peer_allowed(stream):
+        client = Client(peer_name(stream), next(numbers))
+        if not peer_allowed(stream):
             log.warning("%s: refused: another user", client.name)
         elif limit.available_tokens < 1:
             log.warning("%s: refused: %d connections already", client.name, MAX_CONNECTIONS)
         else:
             async with limit:
-                await serve_stream(open_target, stream, client)
+                await serve_stream(open_target, SocketTransport.of(stream), client)
+                return
         await trio.aclose_forcefully(stream)
 
-    async with _listen(addresses) as (listeners, names), trio.open_nursery() as nursery:
+    async with listening(addresses) as (listeners, names), trio.open_nursery() as nursery:
         for listener in listeners:
             nursery.start_soon(trio.serve_listeners, accept, [listener])
         for name in names:
@@ -305,7 +242,7 @@ async def serve(
                 log.warning("%s: anybody who reaches this address controls the target", name)
         task_status.started(names)
         if any(isinstance(address, StdioAddress) for address in addresses):
-            await serve_stream(open_target, _stdio_stream(), Client("stdio", next(numbers)))
+            await serve_stream(open_target, stdio_stream(), Client("stdio", next(numbers)))
             nursery.cancel_scope.cancel()
         elif listeners:
             await trio.sleep_forever()

@@ -30,19 +30,23 @@ from dataclasses import dataclass
 from gdbstub import framing
 from gdbstub.errors import ProtocolError, RequestError, StubError
 from gdbstub.replies import Features, Reply
-from gdbstub.requests import ANY_THREAD, Request, parse
-from gdbstub.target import Exited, Killed, Stop
+from gdbstub.requests import ANY_THREAD, Cont, Request, parse
+from gdbstub.target import Exited, Killed, ResumePlan, Stop
 
 PACKET_SIZE = 0x20000
 """Largest payload in either direction, in bytes as they stand on the wire."""
 NEGOTIATED = frozenset({b"swbreak+", b"hwbreak+", b"error-message+", b"multiprocess+", b"no-resumed+"})
 """The client's features that are remembered."""
 _REMEMBERED = 16
+_CACHED = 256
+_CACHED_LENGTH = 64
 
 
 class State(enum.Enum):
     """What the session waits for."""
 
+    # Members are single: the identity is the hash, and cheaper than the name's.
+    __hash__ = object.__hash__
     UNATTACHED = "unattached"
     IDLE = "idle"
     RUNNING = "running"
@@ -54,6 +58,7 @@ class State(enum.Enum):
 class Step(enum.Enum):
     """What happened to a session."""
 
+    __hash__ = object.__hash__
     ATTACHED = "attached"
     RESUMED = "resumed"
     STOPPED = "stopped"
@@ -103,13 +108,18 @@ class Session:
         self.physical = False
         self.transfers: dict[tuple[str, str], bytes] = {}
         self.threads_left: list[int] = []
+        self.output_size = 0
+        """How many bytes `take_output` would give."""
+        self.cores: dict[int, int | None] = {}
+        self.last_plan: tuple[Cont, int, ResumePlan] | None = None
+        self._parsed: dict[bytes, Request] = {}
         self._given: dict[tuple[int, str], deque[bytes]] = {}
         self._run_length = run_length
         self._acknowledge = True
         self._decoder = framing.Decoder(packet_size, greeting=True)
         self._held: deque[bytes] = deque()
         self._held_size = 0
-        self._output = bytearray()
+        self._output: list[bytes] = []
         self._last_frame = b""
 
     def advance(self, step: Step) -> None:
@@ -152,8 +162,20 @@ class Session:
         self._decoder.verify = False
 
     def receive_data(self, data: bytes | bytearray) -> None:
-        """Add bytes from the client."""
-        self._decoder.receive_data(data)
+        """Add bytes from the client. Raises ProtocolError when too many packets wait already."""
+        payload = self._decoder.receive_packet(data)
+        if payload is None:
+            self._decoder.receive_data(data)
+        else:
+            if self._acknowledge:
+                self._queue(b"+")
+            self._hold(payload)
+
+    def _hold(self, payload: bytes) -> None:
+        self._held.append(payload)
+        self._held_size += len(payload)
+        if self._held_size > self.packet_size or len(self._held) > framing.MAX_GARBAGE:
+            raise ProtocolError("too many packets while the target runs")
 
     def next_event(self) -> SessionEvent | None:
         """The next thing to do, or None when more bytes are needed. Raises ProtocolError."""
@@ -175,10 +197,7 @@ class Session:
             if isinstance(unit, framing.Interrupt):
                 return Interrupted()
             if (payload := self._receive(unit)) is not None:
-                self._held.append(payload)
-                self._held_size += len(payload)
-                if self._held_size > self.packet_size or len(self._held) > framing.MAX_GARBAGE:
-                    raise ProtocolError("too many packets while the target runs")
+                self._hold(payload)
         return None
 
     def _receive(self, unit: framing.Unit) -> bytes | None:
@@ -186,34 +205,44 @@ class Session:
         match unit:
             case framing.Packet(payload):
                 if self._acknowledge:
-                    self._output += b"+"
+                    self._queue(b"+")
                 return payload
             case framing.BadPacket() if self._acknowledge:
-                self._output += b"-"
+                self._queue(b"-")
             case framing.Nack() if self._acknowledge:
-                self._output += self._last_frame
+                self._queue(self._last_frame)
             case _:
                 pass
         return None
 
     def _parse(self, payload: bytes) -> Request | Malformed:
+        request = self._parsed.get(payload)
+        if request is not None:
+            return request
         try:
-            return parse(payload)
+            request = parse(payload)
         except RequestError as error:
             return Malformed(str(error))
+        if len(payload) <= _CACHED_LENGTH:
+            if len(self._parsed) >= _CACHED:
+                self._parsed.clear()
+            self._parsed[payload] = request
+        return request
 
     def send(self, reply: Reply) -> None:
         """Queue a reply."""
-        self._last_frame = framing.frame(reply.payload(self.features), run_length=self._run_length)
-        self._output += self._last_frame
+        self._last_frame = framing.frame(
+            reply.payload(self.features), run_length=self._run_length, plain=reply.plain
+        )
+        self._queue(self._last_frame)
+
+    def _queue(self, data: bytes) -> None:
+        self._output.append(data)
+        self.output_size += len(data)
 
     def take_output(self) -> bytes:
         """What has to be sent now; each byte is given out once."""
-        output = bytes(self._output)
+        output = self._output[0] if len(self._output) == 1 else b"".join(self._output)
         self._output.clear()
+        self.output_size = 0
         return output
-
-    @property
-    def output_size(self) -> int:
-        """How many bytes `take_output` would give."""
-        return len(self._output)

@@ -182,8 +182,8 @@ class ResumePlan:
 class ThreadInfo:
     """A thread of the target (for a machine: a vCPU).
 
-    `name` is short and constant ("vCPU 0"), `detail` says how it is now ("halted"), `core` is the
-    processor number that `info threads` shows.
+    `name` is short ("vCPU 0"), `detail` says how it is now ("halted"), `core` is the processor number
+    that `info threads` shows. All but `detail` is constant and may be asked for once only.
     """
 
     id: int

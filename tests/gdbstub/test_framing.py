@@ -168,3 +168,28 @@ def test_random_bytes_give_units_or_a_protocol_error(data: bytes) -> None:
         except ProtocolError:
             continue
         assert decoder.buffered <= LIMIT + 4
+
+
+@given(st.binary(max_size=60), st.booleans(), st.booleans())
+def test_a_whole_packet_taken_at_once_is_the_same_as_its_units(
+    data: bytes, framed: bool, verify: bool
+) -> None:
+    stream = framing.frame(data) if framed else data
+    slow, fast = Decoder(1000), Decoder(1000)
+    slow.verify = fast.verify = verify
+    payload = fast.receive_packet(stream)
+    assert fast.buffered == 0
+    if payload is not None:
+        assert [unit for unit in units(slow, stream) if unit != Ack()] == [Packet(payload)]
+
+
+@pytest.mark.parametrize("data", [b"$g#67", b"+$g#67", b"$?#3f", b"+$vCont;c#a8"])
+def test_a_common_packet_is_taken_at_once(data: bytes) -> None:
+    assert Decoder(1000).receive_packet(data) == data.lstrip(b"+$")[:-3]
+
+
+@pytest.mark.parametrize(
+    "data", [b"$g#68", b"$g#6", b"-$g#67", b"$}\x03#a0", b"$g#67$g#67", b"++$g#67", b"", b"$" + b"g" * 999]
+)
+def test_anything_else_is_left_to_the_decoder(data: bytes) -> None:
+    assert Decoder(500).receive_packet(data) is None
