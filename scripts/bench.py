@@ -28,6 +28,7 @@ from scripts.benchlib.suite import (
     instruction_counts,
     measure_kernel,
     measure_linux,
+    measure_robin,
     startup_row,
     uncounted,
 )
@@ -104,6 +105,9 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
         programs = build()
         counts = instruction_counts(kernels, count_instructions(programs.image, uncounted(kernels)))
         for kernel in kernels:
+            if kernel.cpus > 1:
+                rows += [measure_robin(kernel, programs, runs)] if "hv" in arguments.side else []
+                continue
             row, ours = measure_kernel(kernel, programs, arguments.side, runs, counts[kernel.name])
             rows.append(row)
             samples += ours

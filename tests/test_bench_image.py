@@ -176,6 +176,16 @@ def test_a_wrong_command_line_is_one_line_and_a_bad_status(line: str, error: str
             check_markers(finished, GOOD)
 
 
+@pytest.mark.parametrize("side", ["hv", "tcg"])
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_shared_out_work_is_done_on_all_processors(side: str, cpus: int, programs: Programs) -> None:
+    whole = run([str(programs.native), "run=alu", f"iters={12_000 // cpus}"])
+    each = int(ends(whole)["alu", 12_000 // cpus][0], 16)
+    finished = run(image_command(side, programs.image, "run=robin iters=12000", cpus=cpus), cwd=ROOT)
+    check_markers(finished, GOOD)
+    assert int(ends(finished)["robin", 12_000][0], 16) == each * cpus % (1 << 64)
+
+
 # --- the tools -----------------------------------------------------------------------------------------
 
 

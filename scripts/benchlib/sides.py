@@ -49,12 +49,13 @@ def tcg_run(*arguments: str) -> list[str]:
     return [*_TCG, *arguments]
 
 
-def image_command(side: str, image: Path, line: str, cpu: str | None = None) -> list[str]:
+def image_command(side: str, image: Path, line: str, *, cpu: str | None = None, cpus: int = 1) -> list[str]:
     """The command that runs the benchmark image on `side`, "hv" or "tcg"."""
     if side == "tcg":
-        return tcg_run("-m", _MEMORY, "-cpu", "max", "-kernel", str(image), "-append", line)
+        options = ("-m", _MEMORY, "-cpu", "max", "-smp", str(cpus))
+        return tcg_run(*options, "-kernel", str(image), "-append", line)
     model = ("--cpu", cpu) if cpu else ()
-    return hv_run(str(image), "-m", _MEMORY, "--append", line, *model)
+    return hv_run(str(image), "-m", _MEMORY, "-c", str(cpus), "--append", line, *model)
 
 
 def kernel_command(side: str, programs: Programs, kernel: Kernel) -> list[str]:
@@ -62,7 +63,7 @@ def kernel_command(side: str, programs: Programs, kernel: Kernel) -> list[str]:
     line = command_line(kernel, side)
     if side == "native":
         return [str(programs.native), *line.split()]
-    return image_command(side, programs.image, line, kernel.cpu)
+    return image_command(side, programs.image, line, cpu=kernel.cpu, cpus=kernel.cpus)
 
 
 def run_kernel(side: str, programs: Programs, kernel: Kernel) -> Sample:

@@ -14,6 +14,7 @@ A row is what the JSON file holds of one figure:
 {"error": "one line"} instead of figures.
 """
 
+import dataclasses
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -80,6 +81,33 @@ def measure_kernel(
     _check_results(row, kernel, samples)
     _judge_kernel(row, kernel)
     return row, samples.get("hv", [])
+
+
+def measure_robin(kernel: Kernel, programs: Programs, runs: int) -> Row:
+    """The row of a `kernel` that shares its work out among several vCPUs: its speed relative to one."""
+    variants = {"one": dataclasses.replace(kernel, cpus=1), "many": kernel}
+    samples, errors = _collect(
+        kernel.name, tuple(variants), runs, lambda name: run_kernel("hv", programs, variants[name])
+    )
+    row: Row = {
+        "case": kernel.name,
+        "what": kernel.what,
+        "unit": kernel.unit.value,
+        "command_line": command_line(kernel, "hv"),
+        "cpus": kernel.cpus,
+    }
+    if errors:
+        row["hv"] = {"error": next(iter(errors.values()))}
+    else:
+        seconds = {name: statistics.median(each.seconds for each in taken) for name, taken in samples.items()}
+        row["hv"] = {
+            "figure": significant(seconds["one"] / seconds["many"]),
+            "seconds": significant(seconds["many"]),
+            "runs_s": [significant(sample.seconds) for sample in samples["many"]],
+            "one_cpu_runs_s": [significant(sample.seconds) for sample in samples["one"]],
+        }
+    _judge_kernel(row, kernel)
+    return row
 
 
 def _check_results(row: Row, kernel: Kernel, samples: dict[str, list[Sample]]) -> None:

@@ -10,6 +10,10 @@
 #define PTE_PRESENT_WRITABLE 0x003
 #define MOVE_BYTES 0x100000
 
+/* Where a started processor begins: a page below 1 MiB, its number is the SIPI vector. */
+#define TRAMPOLINE 0x8000
+#define MAX_PROCESSORS 16
+
 #ifndef __ASSEMBLER__
 
 #include <stdint.h>

@@ -1,9 +1,14 @@
-/* From the PVH entry (32-bit protected mode, EBX = struct hvm_start_info) to guest_main in long mode. */
+/*
+ * From the PVH entry (32-bit protected mode, EBX = struct hvm_start_info) to guest_main in long mode.
+ * Started processors come from real mode and join the same path to processor_main.
+ */
 #include "bench.h"
 
 #define SEL_CODE64 0x08
 #define SEL_DATA 0x10
+#define SEL_CODE32 0x18
 #define STACK_SIZE 0x4000
+#define OTHER_STACK_SHIFT 12
 
 #define CR0_PE (1 << 0)
 #define CR0_MP (1 << 1)
@@ -45,6 +50,11 @@ pvh_entry:
     cmpl    $(page_directory + 0x1000), %edi
     jne     1b
 
+    movl    %ebx, start_info_address
+    movl    $first_processor, %esi
+
+/* Go to the 64-bit code at ESI. */
+enter_long_mode:
     movl    $pml4, %eax
     movl    %eax, %cr3
     movl    %cr4, %eax
@@ -67,13 +77,55 @@ long_mode:
     movl    %eax, %ds
     movl    %eax, %es
     movl    %eax, %ss
-    movl    $stack_top, %esp
     fninit
-    movl    %ebx, %edi
+    movl    %esi, %eax
+    jmp     *%rax
+
+first_processor:
+    movl    $stack_top, %esp
+    movl    start_info_address, %edi
     call    guest_main
 1:  cli
     hlt
     jmp     1b
+
+/* Every other processor takes the next number, from 1; the number is its stack. */
+other_processor:
+    movl    $1, %eax
+    lock xaddl %eax, processors
+    cmpl    $MAX_PROCESSORS, %eax
+    jae     1f
+    leal    1(%rax), %esp
+    shll    $OTHER_STACK_SHIFT, %esp
+    addl    $other_stacks, %esp
+    call    processor_main
+1:  cli
+    hlt
+    jmp     1b
+
+/* Real mode, copied to TRAMPOLINE; CS = TRAMPOLINE >> 4, so offsets count from the label. */
+    .code16
+    .global trampoline, trampoline_end
+trampoline:
+    cli
+    lgdtl   %cs:(trampoline_gdt_pointer - trampoline)
+    movl    %cr0, %eax
+    orl     $CR0_PE, %eax
+    movl    %eax, %cr0
+    ljmpl   $SEL_CODE32, $other_processor32
+trampoline_gdt_pointer:
+    .word   gdt_end - gdt - 1
+    .long   gdt
+trampoline_end:
+
+    .code32
+other_processor32:
+    movl    $SEL_DATA, %eax
+    movl    %eax, %ds
+    movl    %eax, %ss
+    cld
+    movl    $other_processor, %esi
+    jmp     enter_long_mode
 
     .section .rodata
     .align 8
@@ -81,14 +133,21 @@ gdt:
     .quad   0
     .quad   0x00AF9B000000FFFF          /* SEL_CODE64 */
     .quad   0x00CF93000000FFFF          /* SEL_DATA */
+    .quad   0x00CF9B000000FFFF          /* SEL_CODE32 */
 gdt_end:
 gdt_pointer:
     .word   gdt_end - gdt - 1
     .quad   gdt
 
+    .data
+    .align 4
+    .global processors
+processors:
+    .long   1
+
     .bss
     .align 0x1000
-    .global pml4
+    .global pml4, page_directory_pointers
 pml4:
     .skip   0x1000
 page_directory_pointers:
@@ -97,5 +156,9 @@ page_directory:
     .skip   0x1000
     .skip   STACK_SIZE
 stack_top:
+other_stacks:
+    .skip   MAX_PROCESSORS << OTHER_STACK_SHIFT
+start_info_address:
+    .skip   4
 
     .section .note.GNU-stack, "", @progbits

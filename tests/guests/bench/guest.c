@@ -30,6 +30,17 @@
 #define PORT_B_OUT2 0x20
 #define CALIBRATION_COUNTS 11932 /* 10 ms */
 
+#define APIC_ICR_LOW (*(volatile uint32_t *)0xFEE00300)
+#define ICR_TO_OTHERS (3u << 18)
+#define ICR_ASSERT (1u << 14)
+#define ICR_INIT (5u << 8)
+#define ICR_STARTUP (6u << 8)
+#define DEVICE_GIB 3 /* the local APIC is in the fourth GiB, */
+#define DEVICE_ENTRY 0x1F7 /* in this 2 MiB page of it */
+#define DEVICE_BASE 0xFEE00000
+#define PTE_DEVICE 0x9B /* present, writable, not cached, 2 MiB */
+#define STARTUP_WAIT_MS 20
+
 #define ENTRIES 512
 
 /* Xen's public header start_info.h, as far as it is needed here. */
@@ -48,7 +59,11 @@ struct gate {
 /* system.S */
 kernel_function kernel_fault, kernel_cr3, kernel_int, kernel_port;
 extern uint8_t exception_stubs[][16], fault_entry[], interrupt_entry[];
-extern uint64_t pml4[ENTRIES];
+
+/* boot.S */
+extern uint64_t pml4[ENTRIES], page_directory_pointers[ENTRIES];
+extern const uint8_t trampoline[], trampoline_end[];
+extern volatile uint32_t processors; /* that run, the first included */
 
 #define PAGE __attribute__((aligned(PAGE_SIZE)))
 PAGE uint64_t window_table[ENTRIES];
@@ -228,12 +243,57 @@ static uint64_t kernel_delay(uint64_t iterations)
     return iterations;
 }
 
+static PAGE uint64_t device_directory[ENTRIES];
+static volatile uint64_t share; /* of the iterations, for each processor; 0: wait */
+static volatile uint32_t shares_done;
+static volatile uint64_t shares_result;
+
+/* What the other processors run; their kernel needs no memory. */
+void processor_main(void)
+{
+    while (!share)
+        __asm__ volatile("pause");
+    uint64_t result = kernel_alu(share);
+    __atomic_fetch_add(&shares_result, result, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&shares_done, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Starts all other processors (SDM vol. 3, "MP Initialization Protocol Algorithm"), but once. */
+static const char *prepare_robin(void)
+{
+    if (processors > 1)
+        return "its processors have been used";
+    for (uint64_t i = 0; i < (uint64_t)(trampoline_end - trampoline); i++)
+        ((volatile uint8_t *)TRAMPOLINE)[i] = trampoline[i];
+    device_directory[DEVICE_ENTRY] = DEVICE_BASE | PTE_DEVICE;
+    page_directory_pointers[DEVICE_GIB] = entry(device_directory);
+    prepare_delay();
+    APIC_ICR_LOW = ICR_TO_OTHERS | ICR_ASSERT | ICR_INIT;
+    kernel_delay(STARTUP_WAIT_MS);
+    APIC_ICR_LOW = ICR_TO_OTHERS | ICR_ASSERT | ICR_STARTUP | TRAMPOLINE >> 12;
+    kernel_delay(STARTUP_WAIT_MS);
+    return 0;
+}
+
+/* The alu kernel on all processors at once, each with its share. */
+static uint64_t kernel_robin(uint64_t iterations)
+{
+    uint32_t others = processors - 1;
+    shares_result = 0;
+    share = iterations / processors;
+    uint64_t result = kernel_alu(share);
+    while (shares_done < others)
+        __asm__ volatile("pause");
+    return result + shares_result;
+}
+
 static const struct kernel system_kernels[] = {
     {"fault", run_fault, prepare_window},
     {"cr3", kernel_cr3, prepare_window},
     {"int", kernel_int, 0},
     {"port", kernel_port, 0},
     {"delay", kernel_delay, prepare_delay},
+    {"robin", kernel_robin, prepare_robin},
     {0, 0, 0},
 };
 

@@ -70,7 +70,7 @@ fault_entry:
     ret
     END kernel_cr3
 
-/* Software interrupts: 3, the delivery, 2 in the handler. */
+/* Software interrupts: 3, and 2 in the handler. */
     KERNEL kernel_int
     xorl    %eax, %eax
     .align 16
