@@ -331,32 +331,27 @@ DOT(dpps, "dpps $0xf1", 4, 0)
 DOT(dppd, "dppd $0x31", 8, 0x44)
 
 /* ---- approximations ----
- * The operand's significand is cut to 12 bits and the value taken at the middle of the interval, so the relative error
- * is below 2^-12. No exceptions; denormal operands count as zeros and denormal results become zeros (SDM vol. 2, RCPPS). The
- * double-precision division and square root are exact IEEE operations far from any limit, alike on every host. */
-static double from_bits(u64 bits) { double v; memcpy(&v, &bits, 8); return v; }
+ * The operand's significand is cut to 12 bits and the value taken at the middle of the interval, which keeps the relative
+ * error below 2^-12; the result is cut to 24 bits. No exceptions; denormal operands count as zeros and denormal results
+ * become zeros (SDM vol. 2, RCPPS). */
 
-static u32 bits_of_significand(double v, s32 *exponent) { /* v: normal; 24 bits rounded to nearest even, exponent of 1.x */
-    u64 bits;
-    memcpy(&bits, &v, 8);
-    *exponent = (s32)(bits >> 52) - 1023;
-    u64 f = bits & (BIT(52) - 1);
-    u32 m = (u32)(f >> 29), rest = (u32)(f & (BIT(29) - 1));
-    if (rest > BIT(28) || (rest == BIT(28) && (m & 1))) m++;
-    if (m == 1u << 23) m = 0, ++*exponent;
-    return m;
+/* 1.x of the middle of the interval, times 2^13: odd, in (2^13, 2^14). */
+static u32 middle(u32 fraction) { return 1u << 13 | (fraction >> 11) << 1 | 1; }
+
+static u64 root(u64 v) { /* floor of the square root; v < 2^52 */
+    u64 r = 0;
+    for (u64 bit = 1ull << 25; bit; bit >>= 1)
+        if ((r | bit) * (r | bit) <= v) r |= bit;
+    return r;
 }
-/* 1.x with x from the top 12 bits of a 23-bit fraction and half a step. */
-static double middle(u32 fraction) { return from_bits(1023ull << 52 | (u64)(fraction >> 11) << 40 | BIT(39)); }
 
 u32 sse_rcp(u32 v) {
     u32 sign = v & 0x80000000u, exp = v >> 23 & 0xff, fraction = v & 0x7fffff;
     if (exp == 255) return fraction ? v | 0x400000 : sign;
     if (exp == 0) return sign | 0x7f800000u;
-    s32 e;
-    u32 m = bits_of_significand(1.0 / middle(fraction), &e);
-    e += 127 - (s32)exp + 127;
-    return e <= 0 ? sign : sign | (u32)e << 23 | m;
+    s32 e = 253 - (s32)exp; /* 1/1.x lies in (1/2, 1) */
+    if (e <= 0) return sign;
+    return sign | (u32)e << 23 | ((u32)((1ull << 37) / middle(fraction)) & 0x7fffff);
 }
 
 u32 sse_rsqrt(u32 v) {
@@ -365,12 +360,10 @@ u32 sse_rsqrt(u32 v) {
     if (exp == 0) return sign | 0x7f800000u;
     if (sign) return 0xffc00000u;
     if (exp == 255) return 0;
-    s32 power = (s32)exp - 127, e;
-    double x = middle(fraction);
-    if (power & 1) x *= 2, power--;
-    double root = _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
-    u32 m = bits_of_significand(1.0 / root, &e);
-    return (u32)(e - power / 2 + 127) << 23 | m;
+    bool odd = !(exp & 1); /* power of two odd: the root of 2 * 1.x */
+    s32 half = ((s32)exp - 127 - odd) / 2; /* exact */
+    u64 r = root((1ull << 61) / ((u64)middle(fraction) << odd)); /* 2^24 / sqrt, in (2^23, 2^24) */
+    return (u32)(126 - half) << 23 | ((u32)r & 0x7fffff);
 }
 
 #define APPROXIMATE(name, function) \
