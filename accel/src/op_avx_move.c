@@ -156,13 +156,31 @@ static bool element_linear(accel_cpu *c, const struct op *o, u64 ea, unsigned si
     return seg_linear(c, o->seg, ea & m, size, acc, lin);
 }
 
+/* Masked moves and gathers never raise #AC (SDM vol. 2, exception class 6; VGATHERDPS, "This instruction does not
+ * perform AC checks"). */
+#define WITHOUT_AC(access) ({ \
+    u32 key = c->key; \
+    c->key &= ~(u32)K_AC; \
+    bool ok_ = (access); \
+    c->key = key; \
+    ok_; })
+static bool element_read(accel_cpu *c, const struct op *o, u64 lin, u8 *to, unsigned size) {
+    return WITHOUT_AC(mem_read(c, o, lin, to, size));
+}
+static bool element_probe(accel_cpu *c, const struct op *o, u64 lin, unsigned size) {
+    return WITHOUT_AC(mem_probe_write(c, o, lin, size));
+}
+static bool element_write(accel_cpu *c, const struct op *o, u64 lin, const u8 *from, unsigned size) {
+    return WITHOUT_AC(mem_write(c, o, lin, from, size));
+}
+
 static bool masked_load(accel_cpu *c, const struct op *o, unsigned size) {
     u8 r[32] = {0};
     const u8 *mask = c->v[o->vvvv];
     u64 ea = op_ea(c, o), lin;
     for (unsigned i = 0; i < avx_width(o) / size; i++) {
         if (!element_set(mask, i, size)) continue;
-        if (!element_linear(c, o, ea + i * size, size, ACC_R, &lin) || !mem_read(c, o, lin, r + i * size, size)) return false;
+        if (!element_linear(c, o, ea + i * size, size, ACC_R, &lin) || !element_read(c, o, lin, r + i * size, size)) return false;
     }
     memcpy(c->v[o->reg], r, 32);
     return true;
@@ -173,10 +191,10 @@ static bool masked_store(accel_cpu *c, const struct op *o, unsigned size) {
     unsigned n = avx_width(o) / size;
     for (unsigned i = 0; i < n; i++) {
         if (!element_set(mask, i, size)) continue;
-        if (!element_linear(c, o, ea + i * size, size, ACC_W, &lin[i]) || !mem_probe_write(c, o, lin[i], size)) return false;
+        if (!element_linear(c, o, ea + i * size, size, ACC_W, &lin[i]) || !element_probe(c, o, lin[i], size)) return false;
     }
     for (unsigned i = 0; i < n; i++)
-        if (element_set(mask, i, size) && !mem_write(c, o, lin[i], s + i * size, size)) return false;
+        if (element_set(mask, i, size) && !element_write(c, o, lin[i], s + i * size, size)) return false;
     return true;
 }
 SLOW_HANDLER(h_vmaskmov32_VM_m) { return masked_load(c, o, 4); }
@@ -202,7 +220,7 @@ static bool gather(accel_cpu *c, const struct op *o, unsigned index_size, unsign
         const u8 *at = c->v[o->index] + i * index_size;
         u64 index = index_size == 4 ? (u64)(s64)(s32)ld4u(at) : ld8u(at), lin;
         u64 ea = c->r[o->base] + (index << o->scale) + (u64)(s64)o->disp;
-        ok = element_linear(c, o, ea, size, ACC_R, &lin) && mem_read(c, o, lin, r + i * size, size);
+        ok = element_linear(c, o, ea, size, ACC_R, &lin) && element_read(c, o, lin, r + i * size, size);
         if (ok) memset(m + i * size, 0, size);
     }
     if (!ok && c->fault.vector == FAULT_EXIT) return false;

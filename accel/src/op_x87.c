@@ -181,11 +181,11 @@ X87_STORE(fstp_m80, 10, 0xdb, fast_fstp_m80(c, p), "fstpt %1")
 SLOW_HANDLER(h_fbstp_m) {
     alignas(16) u8 p[16];
     struct x87_image im;
-    if (!fpu_wait(c)) return false;
+    u64 ea = op_ea(c, o), lin;
+    if (!fpu_wait(c) || !op_linear(c, o, 10, ACC_W, &lin) || !mem_probe_write(c, o, lin, 10)) return false;
     x87_load(c, &im);
     X87_RUN_M(&im, "fbstp %1", p);
-    if (!x87_store_blocked(&im) && !vec_write(c, o, p, 10, 1)) return false;
-    u64 ea = op_ea(c, o);
+    if (!x87_store_blocked(&im) && !mem_write(c, o, lin, p, 10)) return false;
     x87_commit(c, o, &im, FSW_C1, 0xdf);
     fpu_note_mem(c, o, ea);
     return true;

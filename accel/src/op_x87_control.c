@@ -157,20 +157,23 @@ static void get_env(accel_cpu *c, const struct op *o, const u8 *a) {
         if ((tag >> (2 * i) & 3) != TAG_EMPTY) f->tag |= (u8)(1u << i);
 }
 
+/* The areas are the environment, whose alignment is the one that counts, and twice 40 bytes of registers. */
+static unsigned piece(const struct op *o, unsigned at) { return at ? 40 : env_size(o); }
+
 static bool move_out(accel_cpu *c, const struct op *o, const u8 *a, unsigned size) {
     u64 lin;
     if (!op_linear(c, o, size, ACC_W, &lin)) return false;
-    for (unsigned at = 0; at < size; at += 54)
-        if (!mem_probe_write(c, o, lin + at, size - at < 54 ? size - at : 54)) return false;
-    for (unsigned at = 0; at < size; at += 54)
-        if (!mem_write(c, o, lin + at, a + at, size - at < 54 ? size - at : 54)) return false;
+    for (unsigned at = 0; at < size; at += piece(o, at))
+        if (!mem_probe_write(c, o, lin + at, piece(o, at))) return false;
+    for (unsigned at = 0; at < size; at += piece(o, at))
+        if (!mem_write(c, o, lin + at, a + at, piece(o, at))) return false;
     return true;
 }
 static bool move_in(accel_cpu *c, const struct op *o, u8 *a, unsigned size) {
     u64 lin;
     if (!op_linear(c, o, size, ACC_R, &lin)) return false;
-    for (unsigned at = 0; at < size; at += 54)
-        if (!mem_read(c, o, lin + at, a + at, size - at < 54 ? size - at : 54)) return false;
+    for (unsigned at = 0; at < size; at += piece(o, at))
+        if (!mem_read(c, o, lin + at, a + at, piece(o, at))) return false;
     return true;
 }
 

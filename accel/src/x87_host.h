@@ -91,19 +91,16 @@ INLINE void x87_set_c1(accel_cpu *c, u16 host_sw) { c->fpu.sw = (u16)((c->fpu.sw
         alignas(16) u8 p[16]; \
         struct x87_image im; \
         u64 lin; \
-        if (!fpu_wait(c)) return false; \
-        if (x87_plain(c)) { \
-            if (!op_linear(c, o, width, ACC_W, &lin) || !mem_probe_write(c, o, lin, width)) return false; \
-            u64 at = op_ea(c, o); \
-            if (attempt) { \
-                fpu_note_mem(c, o, at); \
-                return mem_write(c, o, lin, p, width); \
-            } \
+        /* the address is checked even when an unmasked exception keeps the value back, as hardware does */ \
+        if (!fpu_wait(c) || !op_linear(c, o, width, ACC_W, &lin) || !mem_probe_write(c, o, lin, width)) return false; \
+        u64 ea = op_ea(c, o); \
+        if (x87_plain(c) && (attempt)) { \
+            fpu_note_mem(c, o, ea); \
+            return mem_write(c, o, lin, p, width); \
         } \
         x87_load(c, &im); \
         X87_RUN_M(&im, text, p); \
-        if (!x87_store_blocked(&im) && !vec_write(c, o, p, width, 1)) return false; \
-        u64 ea = op_ea(c, o); \
+        if (!x87_store_blocked(&im) && !mem_write(c, o, lin, p, width)) return false; \
         x87_commit(c, o, &im, FSW_C1, b0); \
         fpu_note_mem(c, o, ea); \
         return true; \
