@@ -19,12 +19,16 @@ UNDEFINED: dict[str, str] = {
     "FCOMI": "1", "FUCOMI": "1", "FCOMIP": "1", "FUCOMIP": "1",  # the manual clears C1, AMD leaves it
 }  # fmt: skip
 
-MASKED, PARTIAL, PAGE, ALIGNED, MMX, COUNT, MXCSR, ORDER = (1 << n for n in range(16, 24))
+MASKED, PARTIAL, PAGE, ALIGNED, MMX, COUNT, MXCSR, ORDER, GATHER, EFLAGS, PRECISION = (
+    1 << n for n in range(16, 27)
+)
 # The bits are TOL_* of native/oracle.h.
 TOLERATED: dict[str, int] = {
     # A fault on a masked-off byte is up to the implementation (SDM vol. 2, MASKMOVDQU).
     "MASKMOVDQU": MASKED, "MASKMOVQ": MASKED | MMX, "VMASKMOVDQU": MASKED,
     "CMPXCHG16B": ALIGNED,
+    # With an unmasked invalid operation AMD sets the flags; the manual leaves them alone.
+    "FCOMI": EFLAGS, "FCOMIP": EFLAGS, "FUCOMI": EFLAGS, "FUCOMIP": EFLAGS,
     # Which of two operands is read first (CR2 when both would fault): the host differs between CMPSB, CMPSW and REP.
     "CMPS": ORDER, "MOVS": ORDER,
     # A target that is not canonical and a stack that cannot be written: the manual checks the target first.
@@ -32,7 +36,8 @@ TOLERATED: dict[str, int] = {
     # AMD keeps what it pushed or popped before the fault; we keep nothing.
     "ENTER": PARTIAL, "POPA": PARTIAL, "PUSHA": PARTIAL,
     # Which byte of a save area is touched first is not defined; CR2 is compared by page.
-    "FNSAVE": PAGE, "FRSTOR": PAGE, "FNSTENV": PAGE, "FLDENV": PAGE, "FXSAVE": PAGE, "FXRSTOR": PAGE | MXCSR,
+    # Nor is the order of its faults when it wraps around the end of the segment.
+    "FNSAVE": PAGE | ORDER, "FRSTOR": PAGE | ORDER, "FNSTENV": PAGE | ORDER, "FLDENV": PAGE | ORDER, "FXSAVE": PAGE, "FXRSTOR": PAGE | MXCSR,
     "XSAVE": PAGE, "XRSTOR": PAGE | MXCSR, "XSAVEOPT": PAGE, "XSAVEC": PAGE,
     # The result is undefined when the count exceeds the operand size.
     "SHLD": COUNT, "SHRD": COUNT,
@@ -55,5 +60,11 @@ def mask(mnemonic: str) -> int:
 
 
 def tolerance(mnemonic: str, sse: bool) -> int:
-    """The TOL_* bits of a row. `sse`: the order of #GP (misaligned) and #SS (not canonical) is not defined."""
-    return TOLERATED.get(mnemonic, 0) | (ALIGNED if sse else 0)
+    """The TOL_* bits of a row; `sse`: it uses XMM or YMM registers.
+
+    The order of #GP (misaligned) and #SS (not canonical) is not defined; nor how much of a gather is done, and what
+    its mask holds below the sign bits, when an element faults. PE is not told apart yet when an unmasked underflow
+    or overflow raises #XM: the core sets it whenever the masked result would be inexact.
+    """
+    gather = GATHER if "GATHER" in mnemonic else 0
+    return TOLERATED.get(mnemonic, 0) | (ALIGNED | PRECISION if sse else 0) | gather
