@@ -155,7 +155,7 @@ _Static_assert(sizeof(struct link) == 32, "link fits an op slot");
 enum { K_CODE16 = 0, K_CODE32 = 1, K_CODE64 = 2, K_CODE = 3, K_SS32 = 4, K_CPL3 = 8, K_PE = 0x10, K_VM = 0x20, K_FLAT = 0x40,
        K_NM = 0x80 /* x87/MMX: #NM */, K_EM = 0x100 /* x87: CR0.EM */, K_SSE = 0x200 /* SSE usable */, K_AVX = 0x400,
        K_SINGLE = 0x1000 /* one instruction per block */, K_BP = 0x2000 /* page with debugger breakpoints */,
-       K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_MODEL_SHIFT = 20 };
+       K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_CPL0 = 0x20000, K_MODEL_SHIFT = 20 };
 
 /* ---- machine -------------------------------------------------------------------------------------- */
 
@@ -218,8 +218,8 @@ enum { ATT_IO = 1 /* queued device writes */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB
 
 /* What an instruction raised. vector FAULT_EXIT: not a fault; the owner must act first (c->exit is filled). soft: an
  * ACCEL_EV_* type when the instruction asked for the event (INT n, INT3, INTO, ICEBP); length: its bytes. */
-struct fault { uint8_t vector, has_error, soft, length; uint32_t error; uint64_t cr2; };
-enum { FAULT_EXIT = 0xff };
+struct fault { uint16_t vector; uint8_t has_error, soft, length; uint32_t error; uint64_t cr2; };
+enum { FAULT_EXIT = 0x100 };
 
 enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16, MAX_HITS = 16, BRANCH_RING = 32 };
 
@@ -355,8 +355,10 @@ enum msr_result msr_write(accel_cpu *c, uint32_t msr, uint64_t v, const struct o
 
 enum { ACC_R = 0, ACC_W = 1, ACC_X = 2 };
 /* Translates with all architectural effects, through the TLB. On a fault sets c->fault and returns false.
- * user: the access has user privilege (implicit system accesses pass false). */
+ * user: the access has user privilege. */
 bool mmu_translate(accel_cpu *c, uint64_t lin, int acc, bool user, uint64_t *pa);
+/* The same for an implicit supervisor access (descriptor tables, TSS): EFLAGS.AC does not lift SMAP. */
+bool mmu_translate_system(accel_cpu *c, uint64_t lin, int acc, uint64_t *pa);
 void tlb_flush(accel_cpu *c, bool global);        /* current address space, or everything */
 void tlb_flush_pcid(accel_cpu *c, uint32_t pcid);
 void tlb_invlpg(accel_cpu *c, uint64_t lin);

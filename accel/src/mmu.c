@@ -133,7 +133,7 @@ struct walk {
     bool w, u, nx, d, g;
     uint8_t level, pkey; /* level of the leaf: 1 = 4 KiB, 2 = 2/4 MiB, 3 = 1 GiB; or where it failed */
     uint32_t error;      /* PF_P and PF_RSVD bits of a failure */
-    uint64_t entry_pa, entry; unsigned entry_size; /* the leaf, for the D bit */
+    uint64_t entry_pa, entry; unsigned entry_size; /* the leaf, for its A and D bits */
 };
 
 static uint64_t reserved_bits(const accel_cpu *c, int level, bool large, bool pae32) {
@@ -145,7 +145,8 @@ static uint64_t reserved_bits(const accel_cpu *c, int level, bool large, bool pa
     return r;
 }
 
-/* PAE, 4-level and 5-level. touch: set A bits on the way. */
+/* PAE, 4-level and 5-level. touch: set A bits on the way to the leaf; the leaf's own is set once the access is allowed
+ * (after a violation it is "model specific": SDM vol. 3, "Page-Fault Exception (#PF)"). */
 static bool walk_long(accel_cpu *c, uint64_t lin, struct walk *w, bool touch) {
     bool lm = is_long(c);
     int top = lm ? (c->cr4 & CR4_LA57 ? 5 : 4) : 2;
@@ -171,7 +172,6 @@ static bool walk_long(accel_cpu *c, uint64_t lin, struct walk *w, bool touch) {
         w->w &= !!(e & PTE_W);
         w->u &= !!(e & PTE_U);
         w->nx |= !!(e & PTE_NX);
-        if (touch && !(e & PTE_A)) walk_write(c, at, e |= PTE_A, 8);
         if (level == 1 || large) {
             uint64_t mask = (1ull << (12 + 9 * (level - 1))) - 1;
             w->pa = (e & PTE_ADDR & ~mask) | (lin & mask);
@@ -181,6 +181,7 @@ static bool walk_long(accel_cpu *c, uint64_t lin, struct walk *w, bool touch) {
             w->entry = e, w->entry_pa = at, w->entry_size = 8;
             return true;
         }
+        if (touch && !(e & PTE_A)) walk_write(c, at, e |= PTE_A, 8);
         table = e & PTE_ADDR;
     }
 }
@@ -197,16 +198,15 @@ static bool walk_legacy(accel_cpu *c, uint64_t lin, struct walk *w, bool touch) 
     }
     w->w = e & PTE_W;
     w->u = e & PTE_U;
-    if (touch && !(e & PTE_A)) walk_write(c, at, e |= PTE_A, 4);
     w->pa = (e & 0xffc00000) | ((e & 0x1fe000) << 19) | (lin & 0x3fffff);
     if (!large) {
+        if (touch && !(e & PTE_A)) walk_write(c, at, e |= PTE_A, 4);
         at = (e & 0xfffff000) + ((lin >> 12) & 1023) * 4;
         e = walk_read(c, at, 4);
         w->level = 1;
         if (!(e & PTE_P)) return false;
         w->w &= !!(e & PTE_W);
         w->u &= !!(e & PTE_U);
-        if (touch && !(e & PTE_A)) walk_write(c, at, e |= PTE_A, 4);
         w->pa = (e & 0xfffff000) | (lin & 0xfff);
     }
     w->d = e & PTE_D;
@@ -229,13 +229,15 @@ static uint32_t violation(const accel_cpu *c, uint16_t flags, int acc, bool user
         if ((flags & TLB_NX) || (!user && u && (c->cr4 & CR4_SMEP))) return PF_P;
         return 0;
     }
-    if (!user && u && (c->cr4 & CR4_SMAP) && (implicit || !(c->flags & F_AC))) return PF_P;
-    if (acc == ACC_W && !(flags & TLB_W) && (user || (c->cr0 & CR0_WP))) return PF_P;
-    if (u && (c->cr4 & CR4_PKE) && is_long(c)) {
+    bool protects = acc == ACC_W && (user || (c->cr0 & CR0_WP));
+    uint32_t error = 0;
+    if (unlikely(c->cr4 & CR4_PKE) && u && is_long(c)) { /* PK tells about the key whatever else is wrong */
         uint32_t key = flags >> TLB_PKEY_SHIFT, bits = c->pkru >> (2 * key);
-        if ((bits & 1) || ((bits & 2) && acc == ACC_W && (user || (c->cr0 & CR0_WP)))) return PF_P | PF_PK;
+        if ((bits & 1) || ((bits & 2) && protects)) error = PF_P | PF_PK;
     }
-    return 0;
+    if (!user && u && (c->cr4 & CR4_SMAP) && (implicit || !(c->flags & F_AC))) return error | PF_P;
+    if (protects && !(flags & TLB_W)) return error | PF_P;
+    return error;
 }
 
 static bool page_fault(accel_cpu *c, uint64_t lin, uint32_t error, int acc, bool user) {
@@ -282,10 +284,9 @@ static NOINLINE bool translate_slow(accel_cpu *c, uint64_t lin, int acc, bool us
         }
         return page_fault(c, lin, bad, acc, user);
     }
-    if (acc == ACC_W && !w.d) {
-        walk_write(c, w.entry_pa, w.entry | PTE_D, w.entry_size);
-        flags |= TLB_D;
-    }
+    uint64_t marked = w.entry | PTE_A | (acc == ACC_W ? PTE_D : 0);
+    if (marked != w.entry) walk_write(c, w.entry_pa, marked, w.entry_size);
+    if (acc == ACC_W) flags |= TLB_D;
     entry_install(c, t, lin, &w, acc, flags);
     return true;
 }
@@ -306,6 +307,8 @@ static bool translate(accel_cpu *c, uint64_t lin, int acc, bool user, bool impli
 bool mmu_translate(accel_cpu *c, uint64_t lin, int acc, bool user, uint64_t *pa) {
     return translate(c, lin, acc, user, !user && c->cpl == 3, pa);
 }
+
+bool mmu_translate_system(accel_cpu *c, uint64_t lin, int acc, uint64_t *pa) { return translate(c, lin, acc, false, true, pa); }
 
 int accel_translate(accel_cpu *c, uint64_t lin, accel_walk *out) {
     *out = (accel_walk){.gpa = lin & c->m->a20_mask, .page_shift = 12, .writable = 1, .user = 1, .executable = 1};

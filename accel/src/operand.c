@@ -179,11 +179,20 @@ bool mem_probe_write(accel_cpu *c, const struct op *o, u64 lin, unsigned size) {
 
 /* ---- implicit supervisor accesses ------------------------------------------------------------------------ */
 
+static bool translate_system(accel_cpu *c, u64 lin, unsigned size, int acc, u64 pa[2], unsigned *first) {
+    unsigned in_page = 4096 - (lin & 0xfff);
+    *first = size < in_page ? size : in_page;
+    if (!mmu_translate_system(c, lin, acc, &pa[0])) return false;
+    u64 next = lin + *first;
+    if (!is_long(c)) next &= 0xffffffff;
+    return *first == size || mmu_translate_system(c, next, acc, &pa[1]);
+}
+
 bool sys_read(accel_cpu *c, u64 lin, void *buf, unsigned size) {
     u64 pa[2];
     unsigned first;
     u8 *host;
-    if (!translate2(c, lin, size, ACC_R, false, pa, &first)) return false;
+    if (!translate_system(c, lin, size, ACC_R, pa, &first)) return false;
     for (int i = 0; i < (first == size ? 1 : 2); i++) {
         u8 *to = (u8 *)buf + (i ? first : 0);
         unsigned n = i ? size - first : first;
@@ -200,13 +209,13 @@ bool sys_read(accel_cpu *c, u64 lin, void *buf, unsigned size) {
 bool sys_probe_write(accel_cpu *c, u64 lin, unsigned size) {
     u64 pa[2];
     unsigned first;
-    return translate2(c, lin, size, ACC_W, false, pa, &first);
+    return translate_system(c, lin, size, ACC_W, pa, &first);
 }
 
 bool sys_write(accel_cpu *c, u64 lin, const void *buf, unsigned size) {
     u64 pa[2];
     unsigned first;
-    if (!translate2(c, lin, size, ACC_W, false, pa, &first)) return false;
+    if (!translate_system(c, lin, size, ACC_W, pa, &first)) return false;
     u8 origin = c->origin;
     c->origin = ACCEL_ORIGIN_EVENT;
     phys_store(c, pa[0], buf, first, lin);
