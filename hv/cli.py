@@ -18,6 +18,7 @@ from hv.machines.pc import DEFAULT_IPS
 from hv.session import Options, run_session
 
 DEFAULT_MEMORY: Final = "256M"
+STATUS_INTERRUPTED: Final = 130
 _MAX_NUMBER: Final = 1 << 62
 
 
@@ -135,7 +136,7 @@ def run(arguments: Sequence[str], complain: Callable[[str], None]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.Abort:
-        return 130
+        return STATUS_INTERRUPTED
     except click.ClickException as error:
         complain(one_line(error.format_message()))
         return STATUS_ERROR
@@ -147,5 +148,8 @@ def run(arguments: Sequence[str], complain: Callable[[str], None]) -> int:
 
 def main() -> NoReturn:
     """The console script."""
-    status = run(sys.argv[1:], lambda line: print(f"hv: {line}", file=sys.stderr))
+    try:
+        status = run(sys.argv[1:], lambda line: print(f"hv: {line}", file=sys.stderr))
+    except KeyboardInterrupt:  # before the guest runs; afterwards it is a request like any other
+        status = STATUS_INTERRUPTED
     sys.exit(status)

@@ -193,7 +193,7 @@ class _Session:
     async def run(self) -> Ending:
         """Start everything, and return when the machine has ended."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._signals)
+            await nursery.start(self._signals)
             if self.addresses:
                 await self._start_server(nursery)
             if self.console.has_input and not self.control.vm.door.replaying:
@@ -230,8 +230,9 @@ class _Session:
     def _open_target(self, client: Client) -> MachineTarget:
         return MachineTarget(self.control, self.lease, client, self.offsets)
 
-    async def _signals(self) -> None:
+    async def _signals(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
+            task_status.started()
             async for number in received:
                 self.control.quit(_SIGNAL_STATUS + number, "")
 

@@ -24,6 +24,7 @@ from hv.registers import apply_boot_state, read_int
 from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendReason, SuspendSignal
 from hv.vm import Parts, Vm
 
+_IER_RX: Final = 1 << 0
 _MCR_RTS: Final = 1 << 1
 MAX_VCPUS: Final = 16
 DEFAULT_IPS: Final = 1_000_000_000
@@ -81,10 +82,14 @@ class PcBoard(Board):
         return self.uarts[uart].room
 
     def listens(self, uart: int) -> bool:
-        """See `hv.access.Board`. As on a line with flow control: when the guest asks for data (RTS) and has had
-        0.1 s to set up its interrupts; a guest that never asks gets them after 1 s."""
-        now, second = self.clock.now, self.clock.ips
-        return now >= second or (bool(self.uarts[uart].mcr & _MCR_RTS) and now >= second // 10)
+        """See `hv.access.Board`. A driver that takes interrupts has enabled the receiver's; one that polls is
+        believed to be ready after half a second, or, if it has asked for data (RTS) as a driver's early
+        console does, after five.
+        """
+        port, tenths = self.uarts[uart], self.clock.now * 10 // self.clock.ips
+        if port.ier & _IER_RX:
+            return tenths >= 1
+        return tenths >= (50 if port.mcr & _MCR_RTS else 5)
 
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         """See `hv.access.Board`."""
