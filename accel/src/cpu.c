@@ -54,6 +54,7 @@ void update_mode(accel_cpu *c) {
     uint32_t key = code_key(c);
     bool ac = c->cpl == 3 && (c->cr0 & CR0_AM) && (c->flags & F_AC);
     if (c->cpl == 3) key |= K_CPL3;
+    if (c->cpl == 0) key |= K_CPL0;
     if (c->cr0 & CR0_PE) key |= K_PE;
     if (c->flags & F_VM) key |= K_VM;
     if (c->cr0 & (CR0_TS | CR0_EM)) key |= K_NM;

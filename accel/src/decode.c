@@ -160,7 +160,7 @@ static bool row_matches(const struct insn *i, const struct row *r, int model, ui
     if (((r->attrs & A_L0) && i->vex_l) || ((r->attrs & A_L1) && !i->vex_l)) return false;
     if (i->vex && !(r->attrs & A_VVVV) && i->vvvv) return false;
     if (r->modrm != M_RM) return true;
-    bool reg = i->modrm >= 0xc0;
+    bool reg = i->modrm >= 0xc0 || (r->attrs & A_ANYMOD);
     if ((r->mod == 1 && reg) || (r->mod == 2 && !reg)) return false;
     if (r->ext >= 0 && ((i->modrm >> 3) & 7) != r->ext) return false;
     return r->rm < 0 || (i->modrm & 7) == r->rm;
@@ -271,7 +271,7 @@ static op_fn *unavailable(const struct row *r, uint32_t key) {
 static op_fn *choose_handler(const struct row *r, const struct op *o, uint32_t key, bool reg) {
     op_fn *fault = unavailable(r, key);
     if (fault) return fault;
-    if ((r->attrs & A_CPL0) && (key & K_CPL3)) return h_gp0;
+    if ((r->attrs & A_CPL0) && !(key & K_CPL0)) return h_gp0;
     unsigned size = 0;
     switch (r->size) {
     case SIZE_V: size = OP_OSZ(o); break;
@@ -326,7 +326,7 @@ int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct
     } else if (r->modrm == M_RM) {
         unsigned n = ((i.modrm >> 3) & 7) | (i.rex & 4 ? 8 : 0);
         o->reg = r->reg_byte ? byte_register(&i, n) : (uint8_t)n;
-        reg = i.modrm >= 0xc0;
+        reg = i.modrm >= 0xc0 || (r->attrs & A_ANYMOD);
         if (reg) {
             n = (i.modrm & 7) | (i.rex & 1 ? 8 : 0);
             o->rm = r->rm_byte ? byte_register(&i, n) : (uint8_t)n;
@@ -360,7 +360,7 @@ op_fn *decode_slow_form(const struct decoded *d) {
 }
 
 int accel_decode(const uint8_t *bytes, size_t size, int bits, int model, int *row) {
-    uint32_t key = (bits == 64 ? K_CODE64 : bits == 32 ? K_CODE32 : K_CODE16) | K_PE | K_FLAT | K_SSE | K_AVX;
+    uint32_t key = (bits == 64 ? K_CODE64 : bits == 32 ? K_CODE32 : K_CODE16) | K_PE | K_CPL0 | K_FLAT | K_SSE | K_AVX;
     struct decoded d;
     int n = decode(bytes, size > 15 ? 15 : (unsigned)size, key, model, &d);
     *row = d.row == NO_ROW || n <= 0 ? -1 : d.row;

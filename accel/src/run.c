@@ -384,6 +384,12 @@ static int check_break(accel_cpu *c) {
     return finish_exit(c, ACCEL_EXIT_BPT);
 }
 
+/* Whether TF traps after the instruction at `start`, which has just run alone: with DEBUGCTL.BTF only after a branch that
+ * was taken (SDM vol. 3, "Single-Stepping on Branches"). */
+static bool steps_here(const accel_cpu *c, u64 start) {
+    return !(c->debugctl & 2) || (c->rip != start && c->rip != cut_rip(c, start + c->block->bytes));
+}
+
 /* Runs one slice and settles its accounts. -1: go on; else an exit kind. */
 static int execute(accel_cpu *c, u64 until) {
     bool tf = c->flags & F_TF, rf = c->flags & F_RF;
@@ -395,6 +401,7 @@ static int execute(accel_cpu *c, u64 until) {
     u8 shadow = c->shadow;
     c->shadow = 0;
     c->flags &= ~(u32)F_RF;
+    u64 start = c->rip;
     int why = run_slice(c, single);
     s64 used = c->slice - c->budget;
     c->ticks += (u64)used;
@@ -405,7 +412,7 @@ static int execute(accel_cpu *c, u64 until) {
     if (used) {
         c->skip_now = 0;
         tick_event(c);
-        if (tf) c->pending_dbg |= BIT(14);
+        if (tf && steps_here(c, start)) c->pending_dbg |= BIT(14);
     }
     switch (why) {
     case LEAVE_FAULT:
