@@ -149,7 +149,7 @@ static bool fetch_cross(accel_cpu *c, u64 lin, u64 pa, struct fetch *f) {
     unsigned here = 4096 - (pa & 0xfff);
     u64 next = lin + here;
     if (!is_code64(c)) next &= 0xffffffff;
-    if (!mmu_translate(c, next, ACC_X, c->cpl == 3, &f->pa2)) return false;
+    if (!mmu_fetch(c, next, &f->pa2)) return false;
     u8 *host;
     phys_page(c->m, pa, &host);
     memcpy(f->bytes, host + (pa & 0xfff), here);

@@ -358,6 +358,9 @@ enum { ACC_R = 0, ACC_W = 1, ACC_X = 2 };
  * user: the access has user privilege. */
 bool mmu_translate(accel_cpu *c, uint64_t lin, int acc, bool user, uint64_t *pa);
 /* The same for an implicit supervisor access (descriptor tables, TSS): EFLAGS.AC does not lift SMAP. */
+bool mmu_fetch(accel_cpu *c, uint64_t lin, uint64_t *pa); /* the same for a fetch at the current privilege */
+/* The view of the fast TLB that implicit supervisor accesses may use: under SMAP the one without user pages. */
+INLINE int system_view(const accel_cpu *c) { return c->cr4 & CR4_SMAP ? FT_SUPER_SMAP : FT_SUPER; }
 bool mmu_translate_system(accel_cpu *c, uint64_t lin, int acc, uint64_t *pa);
 void tlb_flush(accel_cpu *c, bool global);        /* current address space, or everything */
 void tlb_flush_pcid(accel_cpu *c, uint32_t pcid);

@@ -91,21 +91,25 @@ INLINE u64 ea_x(const accel_cpu *c, const struct op *o) {
     return c->segbase[o->seg] + c->r[o->base] + (c->r[o->index] << o->scale) + (s64)o->disp;
 }
 
-/* Host address for a plain access of `size` bytes at lin, or NULL: not plain. */
-INLINE void *fast_r(const accel_cpu *c, u64 lin, unsigned size) {
-    const struct ftlb_entry *e = &c->ft[ftlb_index(lin)];
+/* Host address for a plain access of `size` bytes at lin through a view of the fast TLB, or NULL: not plain. */
+INLINE void *view_r(const struct ftlb_entry *view, u64 lin, unsigned size) {
+    const struct ftlb_entry *e = &view[ftlb_index(lin)];
     if (unlikely(((lin + size - 1) & PAGE_MASK) != e->rtag)) return NULL;
     void *p = (void *)(lin + e->addend);
     if (p == NULL) __builtin_unreachable(); /* spares the caller's test */
     return p;
 }
-INLINE void *fast_w(const accel_cpu *c, u64 lin, unsigned size) {
-    const struct ftlb_entry *e = &c->ft[ftlb_index(lin)];
+INLINE void *view_w(const struct ftlb_entry *view, u64 lin, unsigned size) {
+    const struct ftlb_entry *e = &view[ftlb_index(lin)];
     if (unlikely(((lin + size - 1) & PAGE_MASK) != e->wtag)) return NULL;
     void *p = (void *)(lin + e->addend);
     if (p == NULL) __builtin_unreachable(); /* spares the caller's test */
     return p;
 }
+
+/* The same for the instruction's own accesses. */
+INLINE void *fast_r(const accel_cpu *c, u64 lin, unsigned size) { return view_r(c->ft, lin, size); }
+INLINE void *fast_w(const accel_cpu *c, u64 lin, unsigned size) { return view_w(c->ft, lin, size); }
 
 /* rd_N(c, o, &v) / wr_N(c, o, v): the ModRM memory operand of o, in full. False: leave_fault(c, o).
  * (SLOW_HANDLER bodies `return false`.) rmw_N(c, o, &lin, &v): reads for a later wr_at_N(c, o, lin, v), which cannot fault any more. */

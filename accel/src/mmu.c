@@ -38,8 +38,17 @@ static void ftlb_drop(accel_cpu *c, uint64_t vpn) {
     }
 }
 
+/* The view that the access which was just translated may use from now on; FT_NONE: alignment checks are on. */
+static int view_of(const accel_cpu *c, bool user, bool implicit) {
+    if (implicit) return system_view(c);
+    int view = user ? FT_USER : c->ft == c->ftlb[FT_SUPER_SMAP] ? FT_SUPER_SMAP : FT_SUPER;
+    return c->ft == c->ftlb[view] ? view : FT_NONE;
+}
+
 /* Called after an access has been translated through dtlb entry t with the given privilege. */
-static void ftlb_fill(accel_cpu *c, uint64_t lin, const struct tlb_entry *t, bool user) {
+static void ftlb_fill(accel_cpu *c, uint64_t lin, const struct tlb_entry *t, bool user, bool implicit) {
+    int view = view_of(c, user, implicit);
+    if (view == FT_NONE) return;
     uint8_t *host;
     uint64_t pa = t->pfn << 12, page = lin & PAGE_MASK;
     struct page *p = phys_page(c->m, pa, &host);
@@ -49,8 +58,6 @@ static void ftlb_fill(accel_cpu *c, uint64_t lin, const struct tlb_entry *t, boo
     if ((p->flags & (PG_CODE | PG_CLEAN | PG_ROM | PG_WATCH)) || (phys_slot(c->m, pa)->flags & ACCEL_SLOT_ROM)) writable = false;
     if (!p->epoch) writable = false; /* the first write of a page is noted */
     if (p->flags & PG_WATCH) return;
-    int view = user ? FT_USER : (c->ft == c->ftlb[FT_SUPER_SMAP] ? FT_SUPER_SMAP : FT_SUPER);
-    if (c->ft != c->ftlb[view]) return; /* an implicit access of another privilege, or alignment checks */
     if ((c->cr4 & CR4_PKE) && (t->flags & TLB_U)) return;
     unsigned i = ftlb_index(lin);
     struct ftlb_entry *e = &c->ftlb[view][i];
@@ -291,7 +298,7 @@ static NOINLINE bool translate_slow(accel_cpu *c, uint64_t lin, int acc, bool us
     return true;
 }
 
-static bool translate(accel_cpu *c, uint64_t lin, int acc, bool user, bool implicit, uint64_t *pa) {
+INLINE bool translate(accel_cpu *c, uint64_t lin, int acc, bool user, bool implicit, uint64_t *pa) {
     struct tlb_entry *t = tlb_slot(c, lin >> 12, acc);
     bool hit = entry_hits(c, t, lin >> 12);
     if (hit && (c->cr0 & CR0_PG)) {
@@ -300,9 +307,11 @@ static bool translate(accel_cpu *c, uint64_t lin, int acc, bool user, bool impli
     }
     if (!hit && !translate_slow(c, lin, acc, user, implicit, t)) return false;
     *pa = (t->pfn << 12) | (lin & 0xfff);
-    if (acc != ACC_X && !implicit) ftlb_fill(c, lin, t, user);
+    if (acc != ACC_X) ftlb_fill(c, lin, t, user, implicit);
     return true;
 }
+
+bool mmu_fetch(accel_cpu *c, uint64_t lin, uint64_t *pa) { return translate(c, lin, ACC_X, c->cpl == 3, false, pa); }
 
 bool mmu_translate(accel_cpu *c, uint64_t lin, int acc, bool user, uint64_t *pa) {
     return translate(c, lin, acc, user, !user && c->cpl == 3, pa);

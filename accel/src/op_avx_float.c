@@ -136,6 +136,15 @@ FROM_GPR(vcvtsi2ss, 64, "cvtsi2ssq")
 FROM_GPR(vcvtsi2sd, 32, "cvtsi2sdl")
 FROM_GPR(vcvtsi2sd, 64, "cvtsi2sdq")
 
+/* A result is denormal, which counts while underflow is unmasked. */
+static bool half_tiny(const u8 *halves) {
+    for (unsigned i = 0; i < 16; i += 2) {
+        u16 h = (u16)(halves[i] | halves[i + 1] << 8);
+        if ((h & 0x3ff) && !(h & 0x7c00)) return true;
+    }
+    return false;
+}
+
 /* VCVTPS2PH: imm[2] takes the rounding mode from MXCSR, else it is imm[1:0]; the host's instruction always takes it from
  * there. The destination is ModRM.rm, half as long as the source. */
 static bool to_half(accel_cpu *c, const struct op *o, u8 *out) {
@@ -148,9 +157,8 @@ static bool to_half(accel_cpu *c, const struct op *o, u8 *out) {
     __asm__ volatile("vcvtps2ph $4,%1,%0" : "=x"(r0) : "x"(ld16(s)));
     if (OP_L(o)) __asm__ volatile("vcvtps2ph $4,%1,%0" : "=x"(r1) : "x"(ld16(s + 16)));
     TAKE_MXCSR(e);
-    if (!fp_end(c, &e, false)) return false;
     st16(out, _mm_unpacklo_epi64(r0, r1));
-    return true;
+    return fp_end(c, &e, half_tiny(out));
 }
 SLOW_HANDLER(h_vcvtps2ph_r) {
     u8 r[16];

@@ -191,7 +191,11 @@ static bool translate_system(accel_cpu *c, u64 lin, unsigned size, int acc, u64 
 bool sys_read(accel_cpu *c, u64 lin, void *buf, unsigned size) {
     u64 pa[2];
     unsigned first;
-    u8 *host;
+    u8 *host = view_r(c->ftlb[system_view(c)], lin, size);
+    if (likely(host != NULL)) {
+        memcpy(buf, host, size);
+        return true;
+    }
     if (!translate_system(c, lin, size, ACC_R, pa, &first)) return false;
     for (int i = 0; i < (first == size ? 1 : 2); i++) {
         u8 *to = (u8 *)buf + (i ? first : 0);
@@ -209,12 +213,17 @@ bool sys_read(accel_cpu *c, u64 lin, void *buf, unsigned size) {
 bool sys_probe_write(accel_cpu *c, u64 lin, unsigned size) {
     u64 pa[2];
     unsigned first;
-    return translate_system(c, lin, size, ACC_W, pa, &first);
+    return view_w(c->ftlb[system_view(c)], lin, size) || translate_system(c, lin, size, ACC_W, pa, &first);
 }
 
 bool sys_write(accel_cpu *c, u64 lin, const void *buf, unsigned size) {
     u64 pa[2];
     unsigned first;
+    u8 *host = view_w(c->ftlb[system_view(c)], lin, size);
+    if (likely(host != NULL)) {
+        memcpy(host, buf, size);
+        return true;
+    }
     if (!translate_system(c, lin, size, ACC_W, pa, &first)) return false;
     u8 origin = c->origin;
     c->origin = ACCEL_ORIGIN_EVENT;

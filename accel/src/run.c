@@ -129,14 +129,14 @@ static bool fetch_address(accel_cpu *c, u64 *lin, u64 *pa) {
         if (unlikely(c->rip > c->seg[SEG_CS].limit)) return set_fault(c, EX_GP, true, 0);
         *lin = (c->rip + c->seg[SEG_CS].base) & 0xffffffff;
     }
-    return mmu_translate(c, *lin, ACC_X, c->cpl == 3, pa);
+    return mmu_fetch(c, *lin, pa);
 }
 
 /* The second page of an instruction that crosses is translated at every execution, as its fetch would be. */
 static bool second_page_same(accel_cpu *c, const struct block *b, u64 lin, bool *fault) {
     u64 pa, next = (lin | 0xfff) + 1;
     if (!is_code64(c)) next &= 0xffffffff;
-    *fault = !mmu_translate(c, next, ACC_X, c->cpl == 3, &pa);
+    *fault = !mmu_fetch(c, next, &pa);
     return !*fault && (pa & PAGE_MASK) == b->pa2;
 }
 
@@ -366,7 +366,7 @@ static int boundary(accel_cpu *c, u64 until) {
 /* A block starts at an address that somebody has a breakpoint on. -1: pass over it. */
 static int check_break(accel_cpu *c) {
     u64 lin = is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff, pa;
-    if (!mmu_translate(c, lin, ACC_X, c->cpl == 3, &pa)) return -1;
+    if (!mmu_fetch(c, lin, &pa)) return -1;
     u32 hit = c->flags & F_RF ? 0 : debug_dr_execute(c, lin);
     if (hit) {
         c->pending_dbg |= hit;

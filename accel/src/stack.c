@@ -60,10 +60,12 @@ bool stack_push(accel_cpu *c, struct stack *s, u64 value, unsigned size) {
     u64 next = lin + first;
     if (!s->flat) next &= 0xffffffff;
     u64 pa[2] = {0, 0};
-    if (!mmu_translate(c, lin, ACC_W, s->user, &pa[0])) return false;
-    if (first != size && !mmu_translate(c, next, ACC_W, s->user, &pa[1])) return false;
+    u8 *host = view_w(c->ftlb[s->user ? FT_USER : system_view(c)], lin, size);
+    if (!host && !mmu_translate(c, lin, ACC_W, s->user, &pa[0])) return false;
+    if (!host && first != size && !mmu_translate(c, next, ACC_W, s->user, &pa[1])) return false;
     s->push[s->count].lin = lin;
     s->push[s->count].value = value;
+    s->push[s->count].host = host;
     s->push[s->count].pa[0] = pa[0];
     s->push[s->count].pa[1] = pa[1];
     s->push[s->count].size = (u8)size;
@@ -77,6 +79,10 @@ void stack_commit(accel_cpu *c, struct stack *s) {
     for (unsigned i = 0; i < s->count; i++) {
         const u8 *from = (const u8 *)&s->push[i].value;
         unsigned size = s->push[i].size, first = s->push[i].first;
+        if (likely(s->push[i].host != NULL)) {
+            memcpy(s->push[i].host, from, size);
+            continue;
+        }
         phys_store(c, s->push[i].pa[0], from, first, s->push[i].lin);
         if (first != size) phys_store(c, s->push[i].pa[1], from + first, size - first, s->push[i].lin + first);
     }

@@ -81,7 +81,7 @@ struct stack {
     bool user;     /* accesses have user privilege */
     u32 error;     /* of #SS */
     unsigned count;
-    struct { u64 lin, value, pa[2]; u8 size, first; } push[40];
+    struct { u64 lin, value, pa[2]; u8 *host; u8 size, first; } push[40]; /* host: plain memory, else NULL */
 };
 void stack_current(accel_cpu *c, struct stack *s);
 void stack_on(accel_cpu *c, struct stack *s, const struct segment *ss, u64 sp, unsigned cpl, u32 error);
