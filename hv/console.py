@@ -10,8 +10,10 @@ Ctrl-A c sends Ctrl-C to the guest, Ctrl-A a sends Ctrl-A.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
+import socket
 import stat
 import termios
 import threading
@@ -21,7 +23,6 @@ from typing import Final, Protocol
 
 import trio
 
-from gdbstub.addresses import bind_unix
 from hv.errors import ConfigError
 
 Feed = Callable[[bytes], Awaitable[None]]
@@ -77,8 +78,10 @@ class NullConsole:
         """See `Console`."""
 
 
-class FileConsole(NullConsole):
+class FileConsole:
     """Output into a file, no input."""
+
+    has_input = False
 
     def __init__(self, path: str) -> None:
         try:
@@ -89,6 +92,9 @@ class FileConsole(NullConsole):
     def write(self, data: bytes) -> None:
         """See `Console`."""
         write_all(self._file.fileno(), data)
+
+    async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
+        """See `Console`."""
 
     def close(self) -> None:
         """See `Console`."""
@@ -177,6 +183,24 @@ class _Chunks:
         return data
 
 
+def _bind(path: str) -> socket.socket:
+    """A listening socket at `path`, mode 0600; replaces one that nobody listens on. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(path) == errno.ECONNREFUSED:
+                    os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(path)
+        os.chmod(path, 0o600)  # nobody can connect before listen()
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 class UnixConsole:
     """A Unix socket, for this user only, one peer at a time; output without a peer is dropped."""
 
@@ -185,7 +209,7 @@ class UnixConsole:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            self._socket = bind_unix(path)
+            self._socket = _bind(path)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}", "--serial") from None
         self._lock = threading.Lock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import signal
 import sys
@@ -16,13 +15,11 @@ import trio
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from gdbstub.addresses import Address, AddressError, StdioAddress, parse_address
-from gdbstub.server import serve
-from gdbstub.target import Client, SectionOffsets
-from hv.console import Console, opened
+from hv.console import Console, NullConsole, opened
 from hv.debug.run_control import RunControl
+from hv.debug.server import DebugServer, ServerAddress, parse_server, uses_stdio
 from hv.debug.stops import STATUS_ERROR, Ending
-from hv.debug.target import Lease, MachineTarget, result_of
+from hv.debug.target import result_of
 from hv.engines.soft import SoftEngine
 from hv.errors import ConfigError, HvError, one_line
 from hv.guests import GuestBuildError, demo_path
@@ -72,11 +69,11 @@ def _say(text: str) -> None:
 def run_session(options: Options) -> int:
     """Run one guest from power-on to its end and return the exit status. `HvError` when it cannot start."""
     started = time.monotonic()
-    addresses = _addresses(options)
-    serial = options.serial or ("null" if StdioAddress() in addresses else "stdio")
-    if serial == "stdio" and StdioAddress() in addresses:
+    address = None if options.gdb is None else parse_server(options.gdb)
+    serial = options.serial or ("null" if uses_stdio(address) else "stdio")
+    if serial == "stdio" and uses_stdio(address):
         raise ConfigError("the debug server uses standard input and output already", "--serial stdio")
-    if options.no_wait and not addresses:
+    if options.no_wait and address is None:
         raise ConfigError("it needs --gdb", "--no-wait")
     if options.record and options.replay:
         raise ConfigError("a replay cannot be recorded", "--record")
@@ -99,7 +96,7 @@ def run_session(options: Options) -> int:
             recorder=recorder,
             replay=replay,
         )
-        final = _run(options, vm, console, addresses, image)
+        final = _run(_Plan(options, vm, console, image, address))
         vm.door.close()
         console.close()
         _say_ending(final)
@@ -116,15 +113,6 @@ def _say_ending(final: Ending) -> None:
 
 
 # --- options -------------------------------------------------------------------------------------------
-
-
-def _addresses(options: Options) -> list[Address]:
-    if options.gdb is None:
-        return []
-    try:
-        return [parse_address(options.gdb)]
-    except AddressError as error:
-        raise ConfigError(str(error), "--gdb") from None
 
 
 def _check_symbols(path: str) -> None:
@@ -169,66 +157,65 @@ def _load(options: Options, config: PcConfig) -> BootImage:
 # --- running -------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a session joins; `address` is None without a debug server."""
+
+    options: Options
+    vm: Vm
+    console: Console
+    image: BootImage
+    address: ServerAddress | None
+
+
 class _Session:
     """The tasks around one machine."""
 
-    def __init__(
-        self, options: Options, vm: Vm, console: Console, addresses: list[Address], image: BootImage
-    ) -> None:
-        self.options = options
-        self.console = console
-        self.addresses = addresses
+    def __init__(self, plan: _Plan) -> None:
+        self.plan = plan
         self.token = trio.lowlevel.current_trio_token()
         self.done = trio.Event()
-        self.idle = trio.Event()
+        options = plan.options
         self.control = RunControl(
-            vm, no_reboot=options.no_reboot, max_ticks=options.max_ticks, ended=self._ended
+            plan.vm, no_reboot=options.no_reboot, max_ticks=options.max_ticks, ended=self._ended
         )
-        self.lease = Lease()
-        self.offsets = SectionOffsets(image.load_bias) if image.load_bias else None
 
     def _ended(self, final: Ending) -> None:
         self.token.run_sync_soon(self.done.set)
 
     async def run(self) -> Ending:
         """Start everything, and return when the machine has ended."""
+        plan, server = self.plan, None
         async with trio.open_nursery() as nursery:
             await nursery.start(self._signals)
-            if self.addresses:
-                await self._start_server(nursery)
-            if self.console.has_input and not self.control.vm.door.replaying:
+            if plan.address is not None:
+                observed = not isinstance(plan.console, NullConsole)
+                server = DebugServer(self.control, plan.address, plan.image.load_bias, observed=observed)
+                await self._start_server(nursery, server)
+            if plan.console.has_input and not plan.vm.door.replaying:
                 self.control.open_inputs += 1
                 nursery.start_soon(self._read_console)
-            if not self.addresses or self.options.no_wait:
+            if server is None or plan.options.no_wait:
                 self.control.run_freely()
             await self.done.wait()
-            with trio.move_on_after(_GOODBYE_S):
-                await self.lease.wait_free()
+            if server is not None:
+                with trio.move_on_after(_GOODBYE_S):
+                    await server.lease.wait_free()
             nursery.cancel_scope.cancel()
         self.control.close()
         return self.control.ending or Ending(STATUS_ERROR, "interrupted")
 
-    async def _start_server(self, nursery: trio.Nursery) -> None:
+    async def _start_server(self, nursery: trio.Nursery, server: DebugServer) -> None:
+        options = self.plan.options
         try:
-            names = await nursery.start(self._serve)
+            names: list[str] = await nursery.start(server.run)
         except OSError as error:
-            where = self.options.gdb
-            raise ConfigError(f"cannot listen on {where}: {error.strerror or error}", "--gdb") from None
-        if StdioAddress() in self.addresses:
-            return
-        for name in names:
-            program = self.options.symbols or self.options.image or str(demo_path())
+            where = f"cannot listen on {options.gdb}: {error.strerror or error}"
+            raise ConfigError(where, "--gdb") from None
+        for name in () if uses_stdio(self.plan.address) else names:
+            program = options.symbols or options.image or str(demo_path())
             port = name.removeprefix("127.0.0.1")
             _say(f"debug server: gdb {program} -ex 'target remote {port}'")
-
-    async def _serve(self, *, task_status: trio.TaskStatus[list[str]]) -> None:
-        await serve(self._open_target, self.addresses, task_status=task_status)
-        # Only `stdio` comes to an end by itself: its client has left, and nobody else can come.
-        if self.control.ending is None and not self.control.running:
-            self.control.quit(0, "")
-
-    def _open_target(self, client: Client) -> MachineTarget:
-        return MachineTarget(self.control, self.lease, client, self.offsets)
 
     async def _signals(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
@@ -237,7 +224,7 @@ class _Session:
                 self.control.quit(_SIGNAL_STATUS + number, "")
 
     async def _read_console(self) -> None:
-        await self.console.read(self._feed, lambda: self.control.quit(0, ""))
+        await self.plan.console.read(self._feed, lambda: self.control.quit(0, ""))
         self.control.close_input()
 
     async def _feed(self, data: bytes) -> None:
@@ -249,16 +236,14 @@ class _Session:
                 await trio.sleep(_RETRY_S)
 
 
-async def _run_async(
-    options: Options, vm: Vm, console: Console, addresses: list[Address], image: BootImage
-) -> Ending:
-    return await _Session(options, vm, console, addresses, image).run()
+async def _run_async(plan: _Plan) -> Ending:
+    return await _Session(plan).run()
 
 
-def _run(options: Options, vm: Vm, console: Console, addresses: list[Address], image: BootImage) -> Ending:
-    """`_run_async` with the errors of its tasks as themselves."""
+def _run(plan: _Plan) -> Ending:
+    """Run the session; errors of its tasks come out as themselves."""
     with _one_error():
-        return trio.run(functools.partial(_run_async, options, vm, console, addresses, image))
+        return trio.run(_run_async, plan)
     raise AssertionError("not reached")
 
 

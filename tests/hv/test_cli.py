@@ -71,6 +71,23 @@ def test_serial_to_a_file(tmp_path: Path) -> None:
     assert target.read_bytes() == b"h"
 
 
+def test_serial_over_a_unix_socket(tmp_path: Path) -> None:
+    # echo one received byte, then debug exit with it
+    image = boot_sector(tmp_path, "bafd03 ec a801 74fb baf803 ec ee e6f4 f4")
+    path = tmp_path / "serial"
+    with subprocess.Popen(command(image, "--serial", f"unix:{path}")) as process:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.stat().st_mode & 0o777 == 0o600
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(path))
+            peer.sendall(b"A")
+            assert peer.recv(1) == b"A"
+        assert process.wait(TIMEOUT_S) == (ord("A") << 1 | 1) & 0xFF
+    assert not path.exists()
+
+
 def test_statistics_say_what_was_done(tmp_path: Path) -> None:
     done = hv(boot_sector(tmp_path, "b9ffff e2fe b000 e6f4"), "--stats")
     assert re.search(r"65,5\d\d instructions in \d+\.\d+ s: \d+\.\d MIPS", done.stderr)

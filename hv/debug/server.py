@@ -1,0 +1,59 @@
+"""The debug server of one machine: addresses as the user writes them, and a target for each connection."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import trio
+
+from gdbstub.addresses import Address, AddressError, StdioAddress, parse_address
+from gdbstub.server import serve
+from gdbstub.target import Client, SectionOffsets
+from hv.debug.run_control import RunControl
+from hv.debug.target import Lease, MachineTarget
+from hv.errors import ConfigError
+
+ServerAddress: TypeAlias = Address
+
+
+class DebugServer:
+    """Serves `control`'s machine at the address `text` (`[HOST:]PORT`, `unix:PATH`, `stdio`).
+
+    `load_bias` is what to add to the program file's addresses, None where only the guest knows.
+    `observed` says that somebody sees the guest besides its debugger.
+    """
+
+    def __init__(
+        self, control: RunControl, address: ServerAddress, load_bias: int | None, *, observed: bool
+    ) -> None:
+        self._control = control
+        self._observed = observed
+        self._address = address
+        self._offsets = SectionOffsets(load_bias) if load_bias else None
+        self.lease = Lease()
+
+    async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; `task_status` gets the names of what is bound. Raises OSError.
+
+        Returns only when the one client on standard input has left. Nobody can come any more then, so the
+        machine ends, unless it runs and somebody observes it.
+        """
+        await serve(self._open_target, [self._address], task_status=task_status)
+        if self._control.ending is None and not (self._observed and self._control.running):
+            self._control.quit(0, "")
+
+    def _open_target(self, client: Client) -> MachineTarget:
+        return MachineTarget(self._control, self.lease, client, self._offsets)
+
+
+def parse_server(text: str) -> ServerAddress:
+    """The address of `--gdb`. `ConfigError`."""
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise ConfigError(str(error), "--gdb") from None
+
+
+def uses_stdio(address: ServerAddress | None) -> bool:
+    """Whether the debug server takes standard input and output for itself."""
+    return isinstance(address, StdioAddress)
