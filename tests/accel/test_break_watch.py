@@ -109,7 +109,8 @@ def hits(machine: Machine) -> list[tuple[int, int, int, int, int, int, int]]:
     box = ffi.new("accel_hit[16]")
     count = lib.accel_watch_hits(machine.cpu, box, 16)
     return [
-        (h.id, h.address, h.size, h.write, h.origin, h.old_value, h.new_value) for h in (box[i] for i in range(count))
+        (h.id, h.address, h.size, h.write, h.origin, h.old_value, h.new_value)
+        for h in (box[i] for i in range(count))
     ]
 
 
@@ -137,7 +138,11 @@ def test_watch_of_one_byte_sees_the_wide_store_over_it_and_not_its_neighbour() -
 
 
 def test_read_watch_ignores_writes_and_access_watch_sees_both() -> None:
-    for kind, expected in ((ON_READ, [WATCH, DEADLINE]), (ON_WRITE, [DEADLINE, WATCH]), (ON_ACCESS, [WATCH, WATCH])):
+    for kind, expected in (
+        (ON_READ, [WATCH, DEADLINE]),
+        (ON_WRITE, [DEADLINE, WATCH]),
+        (ON_ACCESS, [WATCH, WATCH]),
+    ):
         machine = Machine(code=bytes.fromhex("8b07 8907"))  # mov eax, [rdi]; mov [rdi], eax
         machine["rdi"] = DATA
         watch(machine, DATA, 4, kind)

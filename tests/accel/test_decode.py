@@ -14,7 +14,9 @@ def decode(data: bytes, bits: int = 64, model: int = MODEL_MAX) -> int:
 
 @pytest.mark.parametrize("bits", [64, 32, 16])
 @pytest.mark.parametrize("kind", ["legacy", "vex"])
-def test_length_and_legality_agree_with_iced(bits: int, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_length_and_legality_agree_with_iced(
+    bits: int, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     encodings = {"legacy": accel_sweep.legacy, "vex": accel_sweep.vex}[kind](bits, full=False)
     total, findings, reasons = accel_sweep.sweep(bits, encodings)
     with capsys.disabled():

@@ -262,7 +262,9 @@ def idt_entry(handler: int) -> bytes:
 
 
 def with_idt(machine: Machine, handlers: dict[int, int]) -> None:
-    machine.write(0x9000, b"".join(idt_entry(handlers[v]) if v in handlers else bytes(16) for v in range(256)))
+    machine.write(
+        0x9000, b"".join(idt_entry(handlers[v]) if v in handlers else bytes(16) for v in range(256))
+    )
     machine["idtr_base"], machine["idtr_limit"] = 0x9000, 0xFFF
     machine.write(0x8000, (0).to_bytes(8, "little") + (0x00AF9B000000FFFF).to_bytes(8, "little"))
     machine["gdtr_base"], machine["gdtr_limit"] = 0x8000, 15

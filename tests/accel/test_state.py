@@ -7,17 +7,14 @@ import pytest
 from accel import lib
 from tests.helpers.accel_machine import CODE, DATA, STACK, Machine
 
-BODY = tuple(
-    bytes.fromhex(text)
-    for text in (
-        "01d8", "4801c3", "11d9", "29c8", "4819d9", "31d0", "4821f3", "4809c6", "f7d0", "48f7db", "d1e0", "c1c807",
-        "48c1e905", "0fa3d8", "0fabd8", "0fc8", "0fafc3", "480fb6c1", "0f42c3", "0f94c0", "48ffc0", "ffcb", "99",
-        "4898", "f7e3", "50", "58", "53", "5b", "9c9d", "8907", "8b1f", "48894708", "480307", "013f", "0fc14704",
-        "f00fb14f10", "86470c", "a4", "aa", "48a5", "fd", "fc", "f9", "f5", "660fefc0", "660f6ec8", "660ffec1",
-        "f30f2ac3", "f20f59c1", "0f58c8", "f30f7f4720", "d9e8", "dec1", "dd5f30", "dd4730", "ddd8", "8d440310",
-        "480fbcc3", "4d01c1", "4531d2", "41ffc3", "c8100000c9", "0fa2", "0f31", "ac", "fe4703", "80770155",
-    )
-)  # fmt: skip
+SNIPPETS = """
+    01d8 4801c3 11d9 29c8 4819d9 31d0 4821f3 4809c2 f7d0 48f7db d1e0 c1c807 48c1e905 0fa3d8 0fabd8
+    0fc8 0fafc3 480fb6c1 0f42c3 0f94c0 48ffc0 ffcb 99 4898 f7e3 50 58 53 5b 9c9d 8907 8b1f 48894708
+    480307 013f 0fc14704 f00fb14f10 86470c a4 aa 48a5 fd fc f9 f5 660fefc0 660f6ec8 660ffec1
+    f30f2ac3 f20f59c1 0f58c8 f30f7f4720 d9e8 dec1 dd5f30 dd4730 ddd8 8d440310 480fbcc3 4d01c1 4531d2
+    41ffc3 c8100000c9 0fa2 0f31 ac fe4703 80770155
+"""
+BODY = tuple(bytes.fromhex(text) for text in SNIPPETS.split())
 
 
 def program(seed: int) -> bytes:
@@ -44,6 +41,7 @@ def machine_for(seed: int) -> Machine:
     for name in ("rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11"):
         machine[name] = rng.getrandbits(64)
     machine["rsi"], machine["rdi"] = DATA + 0x800, DATA
+    machine["fctrl"] = 0x37F
     machine.write(DATA, rng.randbytes(0x1000))
     machine.control.exception_exit = 0xFFFFFFFF
     return machine
@@ -51,7 +49,7 @@ def machine_for(seed: int) -> Machine:
 
 def run_to(machine: Machine, ticks: int, rng: random.Random | None, most: int) -> list[int]:
     """Run to `ticks` in pieces of random size; the kinds of all exits but DEADLINE."""
-    other = []
+    other: list[int] = []
     while machine.ticks < ticks:
         piece = rng.randrange(1, most + 1) if rng else most
         kind = machine.run(min(piece, ticks - machine.ticks)).kind

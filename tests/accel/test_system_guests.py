@@ -6,7 +6,6 @@ manual asks for and names its clause.
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +29,9 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Logs]:
 
 
 @pytest.mark.parametrize("guest", GUESTS)
-def test_both_reach_the_end_and_every_expectation_names_a_case(guest: str, logs: Callable[[str], Logs]) -> None:
+def test_both_reach_the_end_and_every_expectation_names_a_case(
+    guest: str, logs: Callable[[str], Logs]
+) -> None:
     core, qemu = logs(guest)
     names = system_guest.case_names(guest)
     expected = system_guest.expectations(guest)

@@ -1,7 +1,7 @@
 """Where the core may differ from the host CPU, and why.
 
-The manual leaves some results open; the core makes one choice, the host another. A flag or behaviour that is not
-listed here must be exact. Keys are mnemonics as in `insns*.def`.
+The manual leaves some results open; the core makes one choice, the host another. A flag or behaviour that is
+not listed here must be exact. Keys are mnemonics as in `insns*.def`.
 """
 
 # Arithmetic flags (SDM vol. 2, "Flags Affected" of each instruction) and x87 condition codes.
@@ -29,7 +29,8 @@ TOLERATED: dict[str, int] = {
     "CMPXCHG16B": ALIGNED,
     # With an unmasked invalid operation AMD sets the flags; the manual leaves them alone.
     "FCOMI": EFLAGS, "FCOMIP": EFLAGS, "FUCOMI": EFLAGS, "FUCOMIP": EFLAGS,
-    # Which of two operands is read first (CR2 when both would fault): the host differs between CMPSB, CMPSW and REP.
+    # Which of two operands is read first (CR2 when both would fault): the host differs between CMPSB, CMPSW
+    # and REP.
     "CMPS": ORDER, "MOVS": ORDER,
     # A target that is not canonical and a stack that cannot be written: the manual checks the target first.
     "CALL": ORDER,
@@ -37,8 +38,8 @@ TOLERATED: dict[str, int] = {
     "ENTER": PARTIAL, "POPA": PARTIAL, "PUSHA": PARTIAL,
     # Which byte of a save area is touched first is not defined; CR2 is compared by page.
     # Nor is the order of its faults when it wraps around the end of the segment.
-    "FNSAVE": PAGE | ORDER, "FRSTOR": PAGE | ORDER, "FNSTENV": PAGE | ORDER, "FLDENV": PAGE | ORDER, "FXSAVE": PAGE, "FXRSTOR": PAGE | MXCSR,
-    "XSAVE": PAGE, "XRSTOR": PAGE | MXCSR, "XSAVEOPT": PAGE, "XSAVEC": PAGE,
+    "FNSAVE": PAGE | ORDER, "FRSTOR": PAGE | ORDER, "FNSTENV": PAGE | ORDER, "FLDENV": PAGE | ORDER,
+    "FXSAVE": PAGE, "FXRSTOR": PAGE | MXCSR, "XSAVE": PAGE, "XRSTOR": PAGE | MXCSR, "XSAVEC": PAGE,
     # The result is undefined when the count exceeds the operand size.
     "SHLD": COUNT, "SHRD": COUNT,
     # AMD has a bit of its own in MXCSR; several exceptions may be reported from different steps of DPPS.
@@ -62,9 +63,9 @@ def mask(mnemonic: str) -> int:
 def tolerance(mnemonic: str, sse: bool) -> int:
     """The TOL_* bits of a row; `sse`: it uses XMM or YMM registers.
 
-    The order of #GP (misaligned) and #SS (not canonical) is not defined; nor how much of a gather is done, and what
-    its mask holds below the sign bits, when an element faults. PE is not told apart yet when an unmasked underflow
-    or overflow raises #XM: the core sets it whenever the masked result would be inexact.
+    The order of #GP (misaligned) and #SS (not canonical) is not defined; nor how much of a gather is done, or
+    what its mask holds below the sign bits, when an element faults. PE is not told apart yet when an unmasked
+    underflow or overflow raises #XM: the core sets it whenever the masked result would be inexact.
     """
     gather = GATHER if "GATHER" in mnemonic else 0
     return TOLERATED.get(mnemonic, 0) | (ALIGNED | PRECISION if sse else 0) | gather

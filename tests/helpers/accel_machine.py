@@ -12,7 +12,7 @@ DATA = 0x20000
 STACK = 0x30000
 RAM = 0x200000
 
-# Access rights as in a descriptor's high dword, shifted right by 8 (VMX layout): present, S, code or data, D/B, L, G.
+# Access rights as in a descriptor's high dword, shifted right by 8 (VMX layout).
 CODE_RIGHTS = {64: 0xA09B, 32: 0xC09B, 16: 0x009B}
 DATA_RIGHTS = 0xC093
 TSC_HZ = 1_000_000_000
@@ -75,7 +75,8 @@ class Machine:
         self["cr3"] = 0x1000
         self["efer"] = 0xD01
         self["cr0"] = 0x80050033
-        self["cr4"] = 0x620
+        self["cr4"] = 0x40620
+        self["xcr0"] = 7
         ring = cpl << 5
         self["cs"], self["cs_base"], self["cs_limit"] = 8 | cpl, 0, 0xFFFFFFFF
         self["cs_attr"] = CODE_RIGHTS[bits] | ring

@@ -1,6 +1,7 @@
 """Build and run the instruction oracle: rows of `insns*.def` executed by the host CPU and by the core.
 
-`tests/accel/native/` holds the tool in C; this module turns the rows into its input and its output into findings.
+`tests/accel/native/` holds the tool in C; this module turns the rows into its input and its output into
+findings.
 """
 
 from __future__ import annotations
@@ -64,9 +65,8 @@ def build() -> Path:
     inputs = [*objects, *NATIVE.glob("*.[ch]")]
     if tool.exists() and all(p.stat().st_mtime < tool.stat().st_mtime for p in inputs):
         return tool
-    command = [
-        "gcc", *C_FLAGS, f"-I{_build.INCLUDE}", *map(str, sorted(NATIVE.glob("*.c"))), *map(str, objects), "-lm", "-o", str(tool),
-    ]  # fmt: skip
+    files = [*sorted(NATIVE.glob("*.c")), *objects]
+    command = ["gcc", *C_FLAGS, f"-I{_build.INCLUDE}", *map(str, files), "-lm", "-o", str(tool)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OracleError(done.stderr)
@@ -82,17 +82,20 @@ def spec_line(number: int, row: _gen.Row, bits: int) -> str:
     imm = next((IMMEDIATES[x] for x in row.operands if x in IMMEDIATES), "-")
     mod = 2 if row.rm >= 0 else row.mod
     name = f"{row.mnemonic} {','.join(row.operands)}".strip()
-    return (
-        f"{number} {_gen.MAPS.index(row.map)} {row.opcode:x} {PREFIXES[row.prefix]} {row.modrm[0]} {row.ext} {row.rm} "
-        f"{mod} {imm} {attrs:x} {undefined.mask(row.mnemonic):x} {bits} {name[:39]}"
-    )
+    fields = (
+        number, _gen.MAPS.index(row.map), f"{row.opcode:x}", PREFIXES[row.prefix], row.modrm[0], row.ext,
+        row.rm, mod, imm, f"{attrs:x}", f"{undefined.mask(row.mnemonic):x}", bits, name[:39],
+    )  # fmt: skip
+    return " ".join(map(str, fields))
 
 
 def specs(pattern: str = "*", oracles: frozenset[str] = frozenset({"host", "host32"})) -> list[str]:
-    """The lines of all rows that the host can check and whose mnemonic matches `pattern` (shell wildcards)."""
+    """The lines of all rows that the host can check and whose mnemonic matches (shell wildcards)."""
     lines = []
     for number, row in enumerate(_gen.read_rows()):
-        if row.handler == "-" or row.mnemonic in undefined.NOT_EXECUTED or not oracles & set(row.oracle.split(",")):
+        if row.handler == "-" or row.mnemonic in undefined.NOT_EXECUTED:
+            continue
+        if not oracles & set(row.oracle.split(",")):
             continue
         if not any(fnmatch.fnmatchcase(row.mnemonic, p.upper()) for p in pattern.split(",")):
             continue
@@ -104,7 +107,7 @@ def specs(pattern: str = "*", oracles: frozenset[str] = frozenset({"host", "host
 
 
 def run(cases: int, seed: int, pattern: str = "*", limit: int = 1, timeout: float | None = None) -> Outcome:
-    """Run a campaign of `cases` spread evenly over the matching rows; at most `limit` differences printed per row."""
+    """Run `cases` spread evenly over the matching rows; at most `limit` differences are shown per row."""
     tool = build()
     lines = specs(pattern)
     if not lines:
@@ -116,7 +119,7 @@ def run(cases: int, seed: int, pattern: str = "*", limit: int = 1, timeout: floa
     out = done.stdout.splitlines()
     total = next((line for line in out if line.startswith("TOTAL ")), "")
     if not total:
-        raise OracleError(f"the oracle ended with status {done.returncode}: {done.stderr.strip() or done.stdout[-300:]}")
-    return Outcome(
-        [line for line in out if line.startswith("DIFF ")], [line for line in out if line.startswith("ROW ")], total
-    )
+        why = done.stderr.strip() or done.stdout[-300:]
+        raise OracleError(f"the oracle ended with status {done.returncode}: {why}")
+    differences = [line for line in out if line.startswith("DIFF ")]
+    return Outcome(differences, [line for line in out if line.startswith("ROW ")], total)

@@ -5,6 +5,7 @@ A disagreement is explained by `explain`, or it is a finding.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +22,9 @@ SLOT = 16
 FILLERS = (bytes.fromhex("25112233445566778899aabbcc"), bytes.fromhex("4c00fedcba98765432100f0000"))
 LEGACY_MAPS = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 LEGACY_PREFIXES = (b"", b"\x66", b"\xf3", b"\xf2", b"\xf0", b"\x67", b"\x66\xf3", b"\x66\xf2")
-PREFIX_BYTES = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3}
+# Bytes of the one-byte map that begin something longer: prefixes, escapes, VEX, EVEX, REX, REX2.
+NOT_OPCODES = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x0F, 0xC4, 0xC5, 0x62}
+NOT_OPCODES_64 = {*range(0x40, 0x50), 0xD5}
 
 # iced's feature names for those of features.def; None: every CPU here has it, or it needs no announcement.
 FEATURES: dict[str, str | None] = {
@@ -32,6 +35,7 @@ FEATURES: dict[str, str | None] = {
 }  # fmt: skip
 
 
+@functools.cache
 def known_features() -> set[str]:
     """Features that some row of the tables has."""
     return {row.feature for row in _gen.read_rows() if row.feature != "-"}
@@ -71,9 +75,7 @@ def legacy(bits: int, full: bool) -> Iterator[bytes]:
         for rex in rexes:
             for escape in LEGACY_MAPS:
                 for opcode in range(256):
-                    if not escape and (opcode == 0x0F or opcode in PREFIX_BYTES or opcode in (0xC4, 0xC5, 0x62)):
-                        continue
-                    if not escape and bits == 64 and (opcode & 0xF0 == 0x40 or opcode == 0xD5):
+                    if not escape and opcode in NOT_OPCODES | (NOT_OPCODES_64 if bits == 64 else set()):
                         continue
                     if escape == b"\x0f" and opcode in (0x38, 0x3A):
                         continue
@@ -96,7 +98,6 @@ def vex(bits: int, full: bool) -> Iterator[bytes]:
                         yield head + bytes((opcode, value)) + FILLERS[value & 1]
 
 
-KNOWN = known_features()
 FEATURE_NAMES = {getattr(CpuidFeature, n): n for n in dir(CpuidFeature) if n.isupper()}
 
 
@@ -107,7 +108,7 @@ def features_of(instruction: Instruction) -> set[str]:
     return {name for name in mapped if name is not None}
 
 
-# Rows that decode more than is legal and refuse it when they execute: `raises_undefined` proves it of each finding.
+# Rows that decode more than is legal and refuse it when they execute, as `raises_undefined` shows.
 REFUSED_LATER = {
     "MOV Ev,Sw": "segment register numbers 6 and 7 do not exist (SDM vol. 2, MOV)",
     "MOV Sw,Ew": "segment register numbers 6 and 7 do not exist; CS cannot be loaded (SDM vol. 2, MOV)",
@@ -120,11 +121,18 @@ REFUSED_LATER = {
 }
 
 
+def refused_later(row: str) -> str | None:
+    """Why execution refuses what the row decodes, or None: it does not."""
+    if "GATHER" in row:
+        return "a gather needs VSIB and three registers that differ (SDM vol. 2, VGATHERDPS)"
+    return REFUSED_LATER.get(row)
+
+
 def explain(row: str, instruction: Instruction, core: int, iced: int) -> str | None:
     """Why the decoders may disagree about an encoding, or None."""
     if core and not iced:
-        return REFUSED_LATER.get(row)
-    if core == 0 and features_of(instruction) - KNOWN:
+        return refused_later(row)
+    if core == 0 and features_of(instruction) - known_features():
         return "no CPU model has the feature"
     if core == 0 and instruction.mnemonic == Mnemonic.RSM:
         return "RSM is undefined outside system-management mode (SDM vol. 2, RSM)"
@@ -167,10 +175,11 @@ def sweep(bits: int, encodings: Iterator[bytes]) -> tuple[int, list[Disagreement
                 continue
             text = ffi.string(name(row[0])).decode() if row[0] >= 0 else ""
             reason = explain(text, instruction, core, iced)
-            if reason is not None and (text not in REFUSED_LATER or refused(text, chunk[index], bits, seen)):
+            if reason is not None and (core == 0 or refused(text, chunk[index], bits, seen)):
                 reasons[reason] = reasons.get(reason, 0) + 1
                 continue
-            findings.append(Disagreement(chunk[index], bits, core, iced, text, f"{instruction}" if iced else ""))
+            shown = f"{instruction}" if iced else ""
+            findings.append(Disagreement(chunk[index], bits, core, iced, text, shown))
 
 
 def refused(row: str, data: bytes, bits: int, seen: dict[str, int]) -> bool:
