@@ -140,6 +140,7 @@ class Scheduler:
         self.remaining = QUANTUM
         self.held = None
         self._suspended = None
+        self._stop_requested = False
         self._signals.queue.clear()
         self.refresh()
 

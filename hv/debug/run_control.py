@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,32 +24,29 @@ from gdbstub.arch.x86_64 import VECTOR_SIGNALS
 from gdbstub.signals import Signal
 from gdbstub.target import (
     BreakpointKind,
-    Continue,
     Event,
     Exited,
     ResumePlan,
     Stay,
-    Step,
-    StepRange,
     Stop,
     StopReason,
-    ThreadAction,
     WatchHit,
 )
 from hv.debug.breakpoints import BreakpointTable, WatchPoint
 from hv.debug.owner import Owner
+from hv.debug.plans import FREE_RUN, goal_of, is_restricted
 from hv.debug.stops import STATUS_ERROR, STATUS_OK, Ending, ending, stuck_text, triple_fault_text
+from hv.debug.waiting import IdleWait
 from hv.engines.base import EventType
 from hv.errors import HvError
 from hv.exits import Bpt, BptSource, ExceptionExit, TripleFault, Unhandled, Unimplemented, Watch, WriteOrigin
-from hv.inputs import Advance, ConsoleInput, InjectEvent, MachineReset, RegisterWrite
+from hv.inputs import ConsoleInput, InjectEvent, MachineReset, RegisterWrite
 from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.signals import SuspendReason
 from hv.vm import Vm
 
 T = TypeVar("T")
 INLINE_TICKS: Final = 20_000  # run in the caller's thread before the machine thread takes over
-FREE_RUN: Final = ResumePlan((ThreadAction(Continue()),))
 _VECTOR_BP: Final = 3
 # Registers whose change means that the vCPU is no longer at the breakpoint that was reported.
 _PLACE: Final = frozenset({"rip", "cs", "cs_base", "cr3"})
@@ -78,7 +74,6 @@ class PendingStop:
 class VcpuRecord:
     """The debug state of one vCPU, none of it visible to the guest."""
 
-    stepping: bool = False
     events: deque[PendingStop] = field(default_factory=deque)
     caught: ExceptionExit | None = None
     """An intercepted exception, delivered at the next resume."""
@@ -128,7 +123,7 @@ class RunControl:
         self._interrupted = False
         self._quit: Ending | None = None
         self._halt_shown: int | None = None
-        self._idle_since: tuple[int, float] | None = None
+        self._wait = IdleWait(vm, self.owner)
 
     @property
     def running(self) -> bool:
@@ -150,25 +145,13 @@ class RunControl:
             return len(data)
         board = self.vm.board
         # A guest that waits for nothing but input is ready, whatever it has said.
-        if self._idle_since is None and not board.listens(uart):
+        if not self._wait.active and not board.listens(uart):
             return 0
         room = min(board.room(uart), len(data))
         if room:
-            self._end_idle_wait()
+            self._wait.end_by_input()
             self.vm.door.submit(ConsoleInput(uart, data[:room]))
         return room
-
-    def _end_idle_wait(self) -> None:
-        """An input ends a wait for the host's clock: the time that passed is an influence too."""
-        if self._idle_since is not None:
-            tick, since = self._idle_since
-            elapsed = int((time.monotonic() - since) * self.vm.clock.ips)
-            deadline = self.vm.clock.next_deadline()
-            if deadline is not None:
-                elapsed = min(elapsed, deadline - tick)
-            if elapsed > 0:
-                self.vm.door.submit(Advance(elapsed))
-            self._idle_since = None
 
     def close_input(self) -> None:
         """One of the open inputs is at its end."""
@@ -269,43 +252,14 @@ class RunControl:
         return event
 
     def _stopped(self) -> None:
-        self._idle_since = None
-        for record in self._records:
-            record.stepping = False
+        self._wait.clear()
         if self.state is RunState.RUNNING:
             self.state = RunState.STOPPED
 
     def _goal(self, limit: int | None) -> Goal:
-        """What the plan asks of the scheduler. In a replay the log alone says who runs and what is masked."""
-        steps: dict[int, tuple[int, int] | None] = {}
-        moving = set()
-        for vcpu, record in enumerate(self._records):
-            action = self._plan.action_for(vcpu + 1)
-            record.stepping = isinstance(action, Step | StepRange)
-            match action:
-                case Step():
-                    steps[vcpu] = None
-                case StepRange(start, end):
-                    steps[vcpu] = self._offsets(vcpu, start, end)
-                case Continue() | Stay():
-                    pass
-                case _:
-                    assert_never(action)
-            if not isinstance(action, Stay):
-                moving.add(vcpu)
         ends = [tick for tick, _ in self._limits]
-        limit = min([*ends, limit] if limit is not None else ends, default=None)
-        live = not self.vm.door.replaying
-        allowed = frozenset(moving) if live and len(moving) < len(self._records) else None
-        return Goal(
-            until=limit, steps=steps, masked=live and self.mask_steps and bool(steps), allowed=allowed
-        )
-
-    def _offsets(self, vcpu: int, start: int, end: int) -> tuple[int, int] | None:
-        """A range of linear addresses as offsets from the CS base; None, a plain step, when it is empty."""
-        registers = self.vm.vcpus[vcpu]
-        base = registers.get("linear_pc") - registers.get("rip")
-        return (max(start - base, 0), max(end - base, 0)) if end - base > 0 and start < end else None
+        until = min([*ends, limit] if limit is not None else ends, default=None)
+        return goal_of(self._plan, self.vm, masked=self.mask_steps, until=until)
 
     # --- before a resume ---------------------------------------------------------------------------
 
@@ -346,7 +300,7 @@ class RunControl:
     def _judge(self, outcome: Outcome) -> Event | None:
         """What an outcome means for the plan; None: go on."""
         if not isinstance(outcome, Idle | Kicked):
-            self._idle_since = None
+            self._wait.clear()
         match outcome:
             case Kicked():
                 return None
@@ -408,26 +362,12 @@ class RunControl:
         return events.popleft().stop if events else None
 
     def _idle(self, deadline: int | None) -> Event | None:
-        """No vCPU can run: wait for the timer, an input or somebody's request."""
-        clock = self.vm.clock
-        if deadline is None and not self.open_inputs and not self._restricted():
+        """No vCPU can run: wait, unless nothing is left to wait for."""
+        held = is_restricted(self._plan, self.vm)
+        if deadline is None and not self.open_inputs and not held:
             return self._halted()
-        if self._idle_since is None or self._idle_since[0] != clock.now:
-            self._idle_since = (clock.now, time.monotonic())
-        timeout_s = None
-        if deadline is not None:
-            passed = time.monotonic() - self._idle_since[1]
-            timeout_s = max((deadline - clock.now) / clock.ips - passed, 0.0)
-        if not self.owner.wait(timeout_s) and deadline is not None:
-            ticks = deadline - clock.now
-            if self._restricted():
-                self.vm.door.submit(Advance(ticks))
-            else:
-                self.vm.scheduler.advance(ticks)
+        self._wait.wait(deadline, held=held)
         return None
-
-    def _restricted(self) -> bool:
-        return any(isinstance(self._plan.action_for(v + 1), Stay) for v in range(len(self._records)))
 
     def _reached(self) -> Event | None:
         """The end of a slice means nothing; that of the run, by `max_ticks` or the log, is final."""

@@ -1,0 +1,47 @@
+"""From a debugger's resume plan to the scheduler's goal."""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+from gdbstub.target import Continue, ResumePlan, Stay, Step, StepRange, ThreadAction
+from hv.outcomes import Goal
+from hv.vm import Vm
+
+FREE_RUN: Final = ResumePlan((ThreadAction(Continue()),))
+
+
+def is_restricted(plan: ResumePlan, vm: Vm) -> bool:
+    """Whether the plan holds some vCPU."""
+    return any(isinstance(plan.action_for(vcpu.index + 1), Stay) for vcpu in vm.vcpus)
+
+
+def goal_of(plan: ResumePlan, vm: Vm, *, masked: bool, until: int | None) -> Goal:
+    """What `plan` asks of the scheduler until machine tick `until`; `masked` is the policy for steps.
+
+    In a replay the log alone says who runs and what is masked.
+    """
+    steps: dict[int, tuple[int, int] | None] = {}
+    moving = set()
+    for vcpu in range(len(vm.vcpus)):
+        action = plan.action_for(vcpu + 1)
+        match action:
+            case Step():
+                steps[vcpu] = None
+            case StepRange(start, end):
+                steps[vcpu] = _offsets(vm, vcpu, start, end)
+            case Continue() | Stay():
+                pass
+            case _:
+                assert_never(action)
+        if not isinstance(action, Stay):
+            moving.add(vcpu)
+    live = not vm.door.replaying
+    allowed = frozenset(moving) if live and len(moving) < len(vm.vcpus) else None
+    return Goal(until=until, steps=steps, masked=live and masked and bool(steps), allowed=allowed)
+
+
+def _offsets(vm: Vm, vcpu: int, start: int, end: int) -> tuple[int, int] | None:
+    """A range of linear addresses as offsets from the CS base; None, a plain step, when it is empty."""
+    base = vm.vcpus[vcpu].get("linear_pc") - vm.vcpus[vcpu].get("rip")
+    return (max(start - base, 0), end - base) if start < end and end > base else None
