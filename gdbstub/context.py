@@ -11,6 +11,7 @@ from gdbstub.requests import ALL_THREADS, ANY_THREAD
 from gdbstub.session import Session
 from gdbstub.target import (
     Breakpoints,
+    Conditions,
     Detach,
     Killable,
     Monitor,
@@ -21,6 +22,7 @@ from gdbstub.target import (
     SteppingPolicy,
     Stop,
     Target,
+    TextOutput,
     ThreadInfo,
     Watchpoints,
 )
@@ -38,6 +40,8 @@ class Capabilities:
     stepping_policy: SteppingPolicy | None
     physical_memory: PhysicalMemory | None
     offsets: Offsets | None
+    conditions: Conditions | None
+    text_output: TextOutput | None
 
     @classmethod
     def of(cls, target: Target) -> Capabilities:
@@ -51,18 +55,21 @@ class Capabilities:
             stepping_policy=target if isinstance(target, SteppingPolicy) else None,
             physical_memory=target if isinstance(target, PhysicalMemory) else None,
             offsets=target if isinstance(target, Offsets) else None,
+            conditions=target if isinstance(target, Conditions) else None,
+            text_output=target if isinstance(target, TextOutput) else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """One connection's view for the handlers. `pause` gives other tasks a turn and may be cancelled there;
-    long work calls it every few milliseconds."""
+    long work calls it every few milliseconds. `console` shows text while a plan runs."""
 
     session: Session
     target: Target
     capabilities: Capabilities
     pause: Callable[[], Awaitable[None]]
+    console: Callable[[str], None]
 
     def general_thread(self) -> int:
         """The thread that `g`, `m` and their like mean."""

@@ -34,10 +34,9 @@ from gdbstub.requests import (
     Transfer,
     Unknown,
 )
+from gdbstub.session import MAX_CONSOLE
 from gdbstub.target import StepPolicy, Stop, ThreadInfo
 
-MAX_CONSOLE = 1 << 22
-"""Bytes of output that may wait while a command runs."""
 _ALL_POLICIES = StepPolicy.ENABLE | StepPolicy.NOIRQ | StepPolicy.NOTIMER
 
 
@@ -58,6 +57,8 @@ def stub_features(packet_size: int, capabilities: Capabilities) -> list[str]:
     ]
     if capabilities.breakpoints is not None:
         features += ["swbreak+", "hwbreak+"]
+    if capabilities.conditions is not None:
+        features += ["ConditionalBreakpoints+", "BreakpointCommands+"]
     return features
 
 
@@ -218,7 +219,7 @@ async def monitor(context: Context, request: MonitorCommand) -> Outcome:
 def send_console(context: Context, text: str) -> None:
     """Queue `text` as console packets, each small enough.
 
-    Raises TargetError when more than `MAX_CONSOLE` bytes wait to be sent.
+    Raises TargetError when more than `session.MAX_CONSOLE` bytes wait to be sent.
     """
     if context.session.output_size > MAX_CONSOLE:
         raise TargetError("too much output")

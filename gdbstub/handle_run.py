@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from gdbstub.context import Close, Context, Outcome, Resume
+import functools
+from collections.abc import Awaitable, Callable
+
+from gdbstub import agent
+from gdbstub.context import Capabilities, Close, Context, Outcome, Resume
 from gdbstub.errors import RequestError, UnsupportedError
 from gdbstub.handle_query import send_console, stop_reply
 from gdbstub.replies import Empty, EndReply, Ok, Raw, Reply
@@ -20,6 +24,7 @@ from gdbstub.requests import (
 from gdbstub.target import (
     Action,
     BreakpointKind,
+    Conditions,
     Continue,
     Detach,
     Event,
@@ -32,8 +37,8 @@ from gdbstub.target import (
     WatchKind,
 )
 
-_BREAKPOINTS = {0: BreakpointKind.SOFTWARE, 1: BreakpointKind.HARDWARE}
-_WATCHPOINTS = {2: WatchKind.WRITE, 3: WatchKind.READ, 4: WatchKind.ACCESS}
+BREAKPOINTS = {0: BreakpointKind.SOFTWARE, 1: BreakpointKind.HARDWARE}
+WATCHPOINTS = {2: WatchKind.WRITE, 3: WatchKind.READ, 4: WatchKind.ACCESS}
 
 
 async def report(context: Context, event: Event) -> Reply:
@@ -101,21 +106,43 @@ async def legacy_resume(context: Context, request: LegacyResume) -> Outcome:
 
 
 async def point(context: Context, request: Point) -> Outcome:
-    """`Z` and `z`. A kind of point that the target lacks, and conditions, get the empty reply."""
-    if request.extra:
+    """`Z` and `z`. A kind of point that the target lacks gets the empty reply."""
+    change = _change(context.capabilities, request)
+    if change is None or (request.extra and context.capabilities.conditions is None):
         return Empty()
-    breakpoints, watchpoints = context.capabilities.breakpoints, context.capabilities.watchpoints
-    if request.type in _BREAKPOINTS and breakpoints is not None:
+    if request.insert and context.capabilities.conditions is not None:
+        await _insert(context, request, change, context.capabilities.conditions)
+    else:
+        await change()
+    return Ok()
+
+
+def _change(capabilities: Capabilities, request: Point) -> Callable[[], Awaitable[None]] | None:
+    """What `request` asks of the target; None when it has no such points."""
+    breakpoints, watchpoints = capabilities.breakpoints, capabilities.watchpoints
+    address, size = request.address, request.kind
+    if (kind := BREAKPOINTS.get(request.type)) is not None and breakpoints is not None:
         change = breakpoints.set_breakpoint if request.insert else breakpoints.clear_breakpoint
-        await change(_BREAKPOINTS[request.type], request.address, request.kind)
-        return Ok()
-    if request.type in _WATCHPOINTS and watchpoints is not None:
-        if request.kind == 0:
+        return functools.partial(change, kind, address, size)
+    if (watch := WATCHPOINTS.get(request.type)) is not None and watchpoints is not None:
+        if size == 0:
             raise RequestError("a watchpoint of no bytes")
-        watch = watchpoints.set_watchpoint if request.insert else watchpoints.clear_watchpoint
-        await watch(_WATCHPOINTS[request.type], request.address, request.kind)
-        return Ok()
-    return Empty()
+        watched = watchpoints.set_watchpoint if request.insert else watchpoints.clear_watchpoint
+        return functools.partial(watched, watch, address, size)
+    return None
+
+
+async def _insert(
+    context: Context, request: Point, change: Callable[[], Awaitable[None]], capability: Conditions
+) -> None:
+    """Set a point with its conditions and commands, which replace those that it had."""
+    extras = agent.parse_extras(request.extra)
+    description = context.target.description
+    conditions = [agent.condition(bytecode, description) for bytecode in extras.conditions]
+    commands = [agent.translate(bytecode, description, command=True) for bytecode in extras.commands]
+    kind = BREAKPOINTS.get(request.type) or WATCHPOINTS[request.type]
+    await change()
+    await capability.set_conditions(kind, request.address, request.kind, conditions, commands, extras.persist)
 
 
 async def detach(context: Context, request: DetachRequest) -> Outcome:

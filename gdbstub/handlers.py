@@ -66,7 +66,7 @@ async def dispatch(context: Context, request: requests.Request | Malformed) -> O
     """Answer one request. The first that needs the target attaches it."""
     try:
         if context.session.state is State.UNATTACHED and type(request) not in WITHOUT_ATTACHING:
-            context.session.attached(await context.target.attach())
+            await _attach(context)
         if isinstance(request, Malformed):
             raise RequestError(request.text)
         if context.session.state is State.ENDED and type(request) not in AFTER_THE_END:
@@ -78,6 +78,12 @@ async def dispatch(context: Context, request: requests.Request | Malformed) -> O
         # Of all clients only gdb offers this feature, and its versions since then take text here.
         text = type(request) in SHOWN_BY_GDB and b"no-resumed+" in context.session.features
         return Error(error.number, str(error), always_text=text)
+
+
+async def _attach(context: Context) -> None:
+    context.session.attached(await context.target.attach())
+    if context.capabilities.text_output is not None:
+        context.capabilities.text_output.set_console(context.console)
 
 
 def _after_the_end(request: requests.Request) -> Outcome:

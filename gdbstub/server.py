@@ -42,11 +42,14 @@ class Connection:
         self._stream = stream
         self._client = client
         self._session = session
-        self._context = Context(session, target, Capabilities.of(target), trio.lowlevel.checkpoint)
+        self._context = Context(
+            session, target, Capabilities.of(target), trio.lowlevel.checkpoint, self._console
+        )
         self._log = logging.getLogger("gdbstub.server")
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._job_scope: trio.CancelScope | None = None
+        self._flushing = False
         # Whoever holds it takes events from the session, answers them, and sends.
         self._pump_lock = trio.Lock()
 
@@ -126,6 +129,21 @@ class Connection:
                 await self._close(outcome)
             case reply:
                 self._session.send(reply)
+
+    def _console(self, text: str) -> None:
+        if self._session.state is not State.CLOSED:
+            self._session.say(text)
+            if not self._flushing:
+                self._flushing = True
+                self._start(self._flush)
+
+    async def _flush(self) -> None:
+        await self._lock()
+        try:
+            self._flushing = False
+            await self._pump()
+        finally:
+            self._pump_lock.release()
 
     def _start(self, body: Callable[[], Awaitable[None]]) -> None:
         if self._nursery is None:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from gdbstub import framing
 from gdbstub.errors import ProtocolError, RequestError, StubError
-from gdbstub.replies import Features, Reply
+from gdbstub.replies import Console, Features, Reply
 from gdbstub.requests import ANY_THREAD, Cont, Request, parse
 from gdbstub.target import Exited, Killed, ResumePlan, Stop
 
@@ -37,6 +37,9 @@ PACKET_SIZE = 0x20000
 """Largest payload in either direction, in bytes as they stand on the wire."""
 NEGOTIATED = frozenset({b"swbreak+", b"hwbreak+", b"error-message+", b"multiprocess+", b"no-resumed+"})
 """The client's features that are remembered."""
+MAX_CONSOLE = 1 << 22
+"""Bytes of console output that may wait to be sent."""
+_UNSAID = 1 << 14
 _REMEMBERED = 16
 _CACHED = 256
 _CACHED_LENGTH = 64
@@ -112,6 +115,7 @@ class Session:
         """How many bytes `take_output` would give."""
         self.cores: dict[int, int | None] = {}
         self.last_plan: tuple[Cont, int, ResumePlan] | None = None
+        self._unsaid = ""
         self._parsed: dict[bytes, Request] = {}
         self._given: dict[tuple[int, str], deque[bytes]] = {}
         self._run_length = run_length
@@ -128,6 +132,9 @@ class Session:
         if after is None:
             raise StubError(f"'{step.value}' cannot happen to a session that is {self.state.value}")
         self.state = after
+        if self._unsaid and after is State.RUNNING:
+            text, self._unsaid = self._unsaid, ""
+            self.say(text)
 
     def stopped(self, event: Stop | Exited | Killed) -> None:
         """The plan ended. Selects the thread that stopped."""
@@ -235,6 +242,19 @@ class Session:
             reply.payload(self.features), run_length=self._run_length, plain=reply.plain
         )
         self._queue(self._last_frame)
+
+    def say(self, text: str) -> None:
+        """Queue `text` for the client's console; while no plan runs, keep it for the next one.
+
+        What a client does not fetch is dropped beyond `MAX_CONSOLE` bytes.
+        """
+        if self.state is not State.RUNNING:
+            self._unsaid = (self._unsaid + text)[:_UNSAID]
+        elif self.output_size <= MAX_CONSOLE:
+            data = text.encode("utf-8", "replace")
+            size = self.packet_size // 2 - 1
+            for start in range(0, len(data), size):
+                self.send(Console(data[start : start + size]))
 
     def _queue(self, data: bytes) -> None:
         self._output.append(data)

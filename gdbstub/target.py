@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from gdbstub.description import Description
+from gdbstub.predicate import Program
 from gdbstub.signals import Signal
 
 
@@ -325,6 +326,42 @@ class Watchpoints(Protocol):
 
     async def clear_watchpoint(self, kind: WatchKind, address: int, length: int) -> None:
         """Remove it; no error when there is none."""
+        ...
+
+
+@runtime_checkable
+class Conditions(Protocol):
+    """Conditions and commands of `Z0` to `Z4`, for breakpoints and watchpoints that exist.
+
+    A point that is hit counts when it has no condition, when one of them is true, or when one cannot be
+    evaluated (`gdbstub.evaluator.holds`). One that counts stops the machine; or, if it has commands, runs
+    them all and goes on. Their text goes to `TextOutput`.
+    """
+
+    async def set_conditions(
+        self,
+        kind: BreakpointKind | WatchKind,
+        address: int,
+        size: int,
+        conditions: Sequence[Program],
+        commands: Sequence[Program],
+        persist: bool,
+    ) -> None:
+        """Replace what the point has. Called after each time that the point is set, also with nothing.
+
+        `persist` asks to keep the commands when the client leaves; a target whose points belong to their
+        connection ignores it. Raises `UnsupportedError`.
+        """
+        ...
+
+
+@runtime_checkable
+class TextOutput(Protocol):
+    """The target has something to say while a plan runs, as a breakpoint's commands do."""
+
+    def set_console(self, write: Callable[[str], None]) -> None:
+        """Called once, after `attach`. `write` is for the server's thread only; text that it gets while no
+        plan runs is shown when the next one does."""
         ...
 
 

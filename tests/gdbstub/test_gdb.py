@@ -13,7 +13,7 @@ import trio
 import gdbstub
 from gdbstub.addresses import parse_address
 from gdbstub.server import serve
-from tests.helpers.serve_toy import toy_with_programs
+from tests.helpers.serve_toy import full_toy_with_programs, toy_with_programs
 from tests.helpers.toy_target import ToyTarget
 
 ROOT = Path(__file__).parents[2]
@@ -224,6 +224,30 @@ async def test_monitor_and_maintenance_packets(target: ToyTarget, remote: str, t
     assert 'received: "ENABLE=1,NOIRQ=2,NOTIMER=4"' in text
     assert 'received: "0x5"' in text
     assert 'received: ""' in text
+
+
+async def test_conditions_and_dprintf_are_evaluated_by_the_server(tmp_path: Path) -> None:
+    target = full_toy_with_programs()
+    async with trio.open_nursery() as nursery:
+        [name] = await nursery.start(partial(serve, lambda _: target, [parse_address("0")]))
+        text = await gdb(
+            [
+                f"target remote {name}",
+                "break *0x1003 if $rax == 300 || *(unsigned char *) 0x2000 > 200",
+                "set dprintf-style agent",
+                'dprintf *0x1008,"rax is %#lx\\n", $rax',
+                "condition 2 $rax < 3",
+                "continue",
+                "p $rax",
+            ],
+            tmp_path,
+        )
+        nursery.cancel_scope.cancel()
+    assert "rax is 0x1\nrax is 0x2\n" in text
+    assert "hit Breakpoint 1, 0x0000000000001003" in text
+    assert "$1 = 202" in text
+    # One resume for all the hits.
+    assert len([plan for plan in target.plans if len(plan.actions) == 1]) == 1
 
 
 async def test_leaving_and_coming_back(target: ToyTarget, remote: str, tmp_path: Path) -> None:
