@@ -208,6 +208,7 @@ enum leave {
     LEAVE_NEXT,   /* instruction `cur` retired, block not finished; c->rip is next */
     LEAVE_BREAK,  /* a block with a breakpoint at its start: compare */
     LEAVE_FAULT,  /* `cur` raised c->fault; nothing of it happened */
+    LEAVE_FETCH,  /* fetching the next instruction raised c->fault */
     LEAVE_EXIT,   /* `cur` cannot go on without the owner; c->exit is filled; nothing of it happened */
     LEAVE_REP,    /* `cur` did some iterations and must go on later; rip stays */
     LEAVE_STALE,  /* the block was killed; c->rip is the instruction to go on with */
@@ -296,6 +297,7 @@ struct accel_cpu {
     accel_fault chain[3]; uint8_t chain_count;
     uint8_t origin;        /* enum accel_origin of writes under way */
     uint8_t mtrap_due;     /* a tick has passed under the monitor trap and is not reported yet */
+    uint8_t tf_after;      /* the instruction traps by TF as it leaves it (SYSCALL, SYSRET) */
     uint8_t skip_now;      /* pass over debugger breakpoints at this boundary */
     accel_stats stats;
 
@@ -303,7 +305,7 @@ struct accel_cpu {
     struct tlb_entry itlb[ITLB_SIZE], dtlb[DTLB_SIZE];
     uint32_t tlb_ggen;
     uint32_t tlb_gen[4096];
-    uint8_t large_seen;    /* bit 0/1: pieces of large pages cached in the low/high half */
+    uint64_t large_filter[8]; /* bit hash(page) is set while pieces of such a large page may be cached */
     struct ftlb_entry ftlb[FT_VIEWS][FTLB_SIZE];
     uint16_t ftlb_used[FT_VIEWS][FTLB_SIZE]; uint16_t ftlb_used_count[FT_VIEWS];
     struct { uint64_t rip; struct block *b; uint64_t gen; uint32_t key; uint32_t pad; } jump[4096];
@@ -365,6 +367,7 @@ bool mmu_translate_system(accel_cpu *c, uint64_t lin, int acc, uint64_t *pa);
 void tlb_flush(accel_cpu *c, bool global);        /* current address space, or everything */
 void tlb_flush_pcid(accel_cpu *c, uint32_t pcid);
 void tlb_invlpg(accel_cpu *c, uint64_t lin);
+void tlb_note_large(accel_cpu *c, uint64_t vpn, bool huge); /* a piece of a large page is in the TLB now */
 void ftlb_flush(accel_cpu *c);                    /* fast half only */
 void fetch_flush(accel_cpu *c);                   /* cross-page links and the jump cache: new fetch_gen */
 

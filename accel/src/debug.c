@@ -16,6 +16,8 @@ static unsigned dr_length(const accel_cpu *c, int i) {
     return length[(c->dr[7] >> (18 + 4 * i)) & 3];
 }
 
+static bool overlap(u64 a, u64 a_size, u64 b, u64 b_size) { return a - b < b_size || b - a < a_size; }
+
 /* ---- execution ------------------------------------------------------------------------------------------------ */
 
 bool debug_cut_at(const accel_cpu *c, u64 lin, u64 pa) {
@@ -51,9 +53,11 @@ u32 debug_dr_execute(const accel_cpu *c, u64 lin) {
 
 u32 debug_dr_io(const accel_cpu *c, uint16_t port, unsigned size) {
     u32 hit = 0;
-    for (int i = 0; i < 4; i++)
-        if (dr_enabled(c, i) && dr_type(c, i) == 2 && (c->cr4 & CR4_DE) && port < c->dr[i] + dr_length(c, i) && c->dr[i] < port + size)
+    for (int i = 0; i < 4; i++) {
+        u64 length = dr_length(c, i);
+        if (dr_enabled(c, i) && dr_type(c, i) == 2 && (c->cr4 & CR4_DE) && overlap(port, size, c->dr[i] & ~(length - 1), length))
             hit |= 1u << i;
+    }
     return hit;
 }
 
@@ -91,8 +95,6 @@ int accel_break_remove(accel_machine *m, uint64_t id) {
 }
 
 /* ---- data ---------------------------------------------------------------------------------------------------------- */
-
-static bool overlap(u64 a, u64 a_size, u64 b, u64 b_size) { return a - b < b_size || b - a < a_size; }
 
 bool debug_page_watched(const accel_cpu *c, u64 lin, u64 pa) {
     for (u32 i = 0; i < c->m->watch_count; i++) {

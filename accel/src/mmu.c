@@ -95,7 +95,7 @@ void tlb_flush(accel_cpu *c, bool global) {
     if (global) {
         c->tlb_ggen++;
         for (unsigned i = 0; i < 4096; i++) c->tlb_gen[i]++;
-        c->large_seen = 0;
+        memset(c->large_filter, 0, sizeof c->large_filter);
     } else {
         c->tlb_gen[current_pcid(c)]++;
     }
@@ -109,14 +109,34 @@ void tlb_flush_pcid(accel_cpu *c, uint32_t pcid) {
     fetch_flush(c);
 }
 
-/* Pieces of the large page that holds lin go together. */
-static void drop_large(accel_cpu *c, struct tlb_entry *set, unsigned count, uint64_t vpn) {
+/* Bits of a linear page number below the number of its large page. */
+static unsigned large_shift(const accel_cpu *c, bool huge) { return huge ? 18 : c->cr4 & CR4_PAE ? 9 : 10; }
+
+static uint64_t *filter_word(accel_cpu *c, uint64_t vpn, bool huge, uint64_t *bit) {
+    unsigned h = (unsigned)((vpn >> large_shift(c, huge)) * 0x9e3779b97f4a7c15ull >> 55) ^ huge;
+    *bit = BIT(h & 63);
+    return &c->large_filter[h >> 6 & 7];
+}
+
+void tlb_note_large(accel_cpu *c, uint64_t vpn, bool huge) {
+    uint64_t bit, *word = filter_word(c, vpn, huge, &bit);
+    *word |= bit;
+}
+
+static bool large_may_be_cached(accel_cpu *c, uint64_t vpn) {
+    uint64_t bit2, bit3;
+    uint64_t *large = filter_word(c, vpn, false, &bit2), *huge = filter_word(c, vpn, true, &bit3);
+    return (*large & bit2) || (*huge & bit3);
+}
+
+/* The pieces of a large page go together. */
+static void drop_large(const accel_cpu *c, struct tlb_entry *set, unsigned count, uint64_t vpn) {
     for (unsigned i = 0; i < count; i++) {
         struct tlb_entry *t = &set[i];
-        unsigned shift = t->flags & TLB_HUGE ? 18 : t->flags & TLB_LARGE ? 9 : 0;
-        if ((t->flags & TLB_VALID) && shift && t->vpn >> shift == vpn >> shift) t->flags = 0;
+        if (!(t->flags & TLB_VALID) || !(t->flags & (TLB_LARGE | TLB_HUGE))) continue;
+        unsigned shift = large_shift(c, t->flags & TLB_HUGE);
+        if (t->vpn >> shift == vpn >> shift) t->flags = 0;
     }
-    (void)c;
 }
 
 void tlb_invlpg(accel_cpu *c, uint64_t lin) {
@@ -124,7 +144,7 @@ void tlb_invlpg(accel_cpu *c, uint64_t lin) {
     struct tlb_entry *i = tlb_slot(c, vpn, ACC_X), *d = tlb_slot(c, vpn, ACC_R);
     if (i->vpn == vpn) i->flags = 0;
     if (d->vpn == vpn) d->flags = 0;
-    if (c->large_seen & (lin >> 63 ? 2 : 1)) {
+    if (large_may_be_cached(c, vpn)) {
         drop_large(c, c->itlb, ITLB_SIZE, vpn);
         drop_large(c, c->dtlb, DTLB_SIZE, vpn);
         ftlb_flush(c);
@@ -264,7 +284,7 @@ static uint16_t entry_flags(const struct walk *w) {
 static void entry_install(accel_cpu *c, struct tlb_entry *t, uint64_t lin, const struct walk *w, int acc, uint16_t flags) {
     if (acc == ACC_X) fetch_flush(c);
     else if (t->flags & TLB_VALID) ftlb_drop(c, t->vpn);
-    if (w->level > 1) c->large_seen |= lin >> 63 ? 2 : 1;
+    if (w->level > 1) tlb_note_large(c, lin >> 12, w->level > 2);
     bool global = w->g && (c->cr4 & CR4_PGE);
     uint16_t pcid = current_pcid(c);
     *t = (struct tlb_entry){.vpn = lin >> 12, .pfn = (w->pa & c->m->a20_mask) >> 12, .gen = global ? c->tlb_ggen : c->tlb_gen[pcid],

@@ -136,6 +136,7 @@ SLOW_HANDLER_END(h_syscall) {
     u16 sel = (u16)(c->star >> 32);
     c->r[R_RCX] = *next;
     c->r[R_R11] = get_rflags(c) & ~(u32)F_RF;
+    c->tf_after = 1;
     merge_rflags(c, 0, (u32)c->fmask | F_RF);
     flat_code(c, sel & 0xfffc, 0, true);
     flat_stack(c, (u16)(sel + 8), 0);
@@ -150,6 +151,7 @@ SLOW_HANDLER_END(h_sysret) {
     u16 sel = (u16)(c->star >> 48);
     if (c->cpl || (to64 && !canonical(c, c->r[R_RCX]))) return gp(c, 0);
     set_rflags(c, (u32)c->r[R_R11] & (F_ARITH | F_SYS) & ~(u32)(F_RF | F_VM));
+    c->tf_after = 1;
     flat_code(c, (u16)((to64 ? sel + 16 : sel) | 3), 3, to64);
     flat_stack(c, (u16)((sel + 8) | 3), 3);
     update_mode(c);

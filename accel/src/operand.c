@@ -250,13 +250,23 @@ bool port_allowed(accel_cpu *c, uint16_t port, unsigned size) {
     return true;
 }
 
+static void io_breakpoint(accel_cpu *c, uint16_t port, unsigned size) {
+    u32 hit = c->dr[7] & 0xff ? debug_dr_io(c, port, size) : 0;
+    if (!hit) return;
+    c->pending_dbg |= hit;
+    c->attention |= ATT_DB;
+}
+
 bool port_in(accel_cpu *c, const struct op *o, uint16_t port, unsigned size, uint64_t *value) {
     (void)o;
     *value = 0;
-    return device_read(c, port, value, size, ACCEL_EXIT_INOUT);
+    if (!device_read(c, port, value, size, ACCEL_EXIT_INOUT)) return false;
+    io_breakpoint(c, port, size);
+    return true;
 }
 
 void port_out(accel_cpu *c, const struct op *o, uint16_t port, unsigned size, uint64_t value) {
     (void)o;
     device_write(c, port, &value, size, ACCEL_EXIT_INOUT);
+    io_breakpoint(c, port, size);
 }

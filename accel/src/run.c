@@ -205,8 +205,7 @@ static void remember(accel_cpu *c, struct link *l, int which, struct block *b) {
     c->jump[i].key = c->run_key;
 }
 
-/* Runs blocks until the slice's budget is used up or a handler leaves for a reason. Returns enum leave; LEAVE_FAULT
- * also for fetch faults. */
+/* Runs blocks until the slice's budget is used up or a handler leaves for a reason. Returns enum leave. */
 static int run_slice(accel_cpu *c, bool single) {
     struct link *link = NULL;
     int which = 0;
@@ -216,7 +215,7 @@ static int run_slice(accel_cpu *c, bool single) {
         c->link_slot = link; /* block_flush_all() clears it */
         struct block *guess = !chained ? NULL : link ? link->to[which] : c->jump[jump_index(c->rip)].b;
         struct block *b = block_at_rip(c, guess);
-        if (unlikely(!b)) return LEAVE_FAULT;
+        if (unlikely(!b)) return LEAVE_FETCH;
         if (chained && (link == NULL || c->link_slot)) remember(c, c->link_slot, which, b);
         if (unlikely(b->cost > c->budget)) {
             if (c->budget == 0) return LEAVE_BUDGET;
@@ -390,6 +389,23 @@ static bool steps_here(const accel_cpu *c, u64 start) {
     return !(c->debugctl & 2) || (c->rip != start && c->rip != cut_rip(c, start + c->block->bytes));
 }
 
+/* A fault of the fetch at c->rip; an instruction breakpoint there comes first (SDM vol. 3, "Priority Among Concurrent Events"). */
+static int take_fetch_fault(accel_cpu *c) {
+    u64 lin = is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff;
+    u32 hit = (c->dr[7] & 0xff) && !(c->flags & F_RF) ? debug_dr_execute(c, lin) : 0;
+    c->pending_dbg |= hit;
+    return hit ? take_trap(c) : take_fault(c);
+}
+
+/* Whether TF traps after the slice. SYSCALL and SYSRET go by TF as they leave it, MOV SS and POP SS hold the trap back for
+ * good (SDM vol. 3, "Masking Exceptions and Interrupts When Switching Stacks"). */
+static bool step_trap(accel_cpu *c, bool tf, u64 start) {
+    bool after = c->tf_after;
+    c->tf_after = 0;
+    if (after) return c->flags & F_TF;
+    return tf && c->shadow != SHADOW_SS && steps_here(c, start);
+}
+
 /* Runs one slice and settles its accounts. -1: go on; else an exit kind. */
 static int execute(accel_cpu *c, u64 until) {
     bool tf = c->flags & F_TF, rf = c->flags & F_RF;
@@ -412,12 +428,15 @@ static int execute(accel_cpu *c, u64 until) {
     if (used) {
         c->skip_now = 0;
         tick_event(c);
-        if (tf && steps_here(c, start)) c->pending_dbg |= BIT(14);
+        if (unlikely(tf || c->tf_after) && step_trap(c, tf, start)) c->pending_dbg |= BIT(14);
     }
     switch (why) {
     case LEAVE_FAULT:
         c->answer_count = c->answer_used = 0;
         return take_fault(c);
+    case LEAVE_FETCH:
+        c->answer_count = c->answer_used = 0;
+        return take_fetch_fault(c);
     case LEAVE_EXIT:
         c->answer_used = 0;
         if (c->exit.kind == ACCEL_EXIT_UNHANDLED || c->exit.kind == ACCEL_EXIT_UNIMPLEMENTED) copy_bytes(c);

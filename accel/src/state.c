@@ -67,7 +67,7 @@ static void visit_tlb(struct cursor *k, accel_cpu *c, struct tlb_entry *set, uns
         if (!k->from) continue;
         e.pcid &= 4095;
         e.gen = e.flags & TLB_GLOBAL ? c->tlb_ggen : c->tlb_gen[e.pcid];
-        if (e.flags & (TLB_LARGE | TLB_HUGE)) c->large_seen |= e.vpn >> 51 ? 2 : 1;
+        if (e.flags & (TLB_LARGE | TLB_HUGE)) tlb_note_large(c, e.vpn, e.flags & TLB_HUGE);
         set[i] = e;
     }
 }
