@@ -550,10 +550,13 @@ say:
 leave_user:
     mov esi, offset text_done
     call puts
-/* Continues the case at `resume`, on its stack and with its registers. */
+/* Continues the case at `resume` (if there is none: ends it), on its stack and with its registers. */
 go_on:
     mov eax, [resume]
-    mov [go_to], eax
+    test eax, eax
+    jnz 2f
+    mov eax, offset case_done
+2:  mov [go_to], eax
     mov dword ptr [resume], offset case_abort
     push 2
     POPF

@@ -878,7 +878,6 @@ CASE syscall_sysret
     WRITE_MSR 0xc0000084, 0x000300
     USER_BEGIN 0x0ed7
     syscall
-    SAY rax
     mov eax, cs
     SAY rax
     mov eax, ss
