@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import cbor2
 
 from hv.clock import MachineClock
-from hv.device import Value
+from hv.device import Value, child
 from hv.errors import ConfigError, ReplayError
 from hv.inputs import (
     Advance,
@@ -126,14 +126,12 @@ class Replay:
 
     def check(self, expected: Header) -> None:
         """`ReplayError` unless the log was recorded on a machine with this header."""
-        for part in ("machine", "images"):
-            here, there = expected[part], self.header[part]
-            assert isinstance(here, dict)
-            assert isinstance(there, dict)
+        for part, what in (("machine", "on another machine"), ("images", "with another image")):
+            here, there = child(FORMAT, expected, part), child(FORMAT, self.header, part)
             for key in sorted({*here, *there}, key=str):
                 if here.get(key) != there.get(key):
-                    was, now = there.get(key), here.get(key)
-                    raise ReplayError(f"the log was recorded with {part} {key} = {was!r}, here it is {now!r}")
+                    difference = f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+                    raise ReplayError(f"the log was recorded {what}: {difference}")
 
     def next_stamp(self) -> int | None:
         """The tick of the next item."""
