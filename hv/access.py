@@ -93,7 +93,6 @@ class DeviceAccess:
     """Answers the running vCPU's device accesses. `begin` and `finish` bracket each run of the engine."""
 
     __slots__ = (
-        "_base",
         "_board",
         "_bound",
         "_clock",
@@ -112,8 +111,8 @@ class DeviceAccess:
         self._clock = board.clock
         self._ports = board.ports
         self._mmio = board.mmio
-        self._control: Control | None = None
-        self._vcpu = self._base = self._bound = self._end = 0
+        self._control: Control
+        self._vcpu = self._bound = self._end = 0
         self.attention = False
         """Set by whoever wants the scheduler to look as soon as the present instruction has retired."""
         self.until = 0
@@ -123,69 +122,67 @@ class DeviceAccess:
         """`vcpu` runs from `ticks`, at most to its own tick `end` and to machine tick `bound`."""
         self._vcpu = vcpu
         self._control = control
-        self._base = self._clock.now - ticks
         self._end = end
         self._bound = bound
-        control.time_base = self._base
-        self._set_until()
+        control.time_base = self._clock.now - ticks
+        self._set_until(control.time_base)
 
     def finish(self, ticks: int) -> None:
         """The run ended at `ticks`: bring the machine clock there."""
-        self._clock.advance(self._base + ticks - self._clock.now)
+        self._clock.advance(self._control.time_base + ticks - self._clock.now)
 
-    def _set_until(self) -> None:
+    def _set_until(self, base: int) -> None:
         if self.attention:
             self.until = 0
             return
         deadline = self._clock.next_deadline()
         bound = self._bound if deadline is None or self._bound < deadline else deadline
-        until = bound - self._base
+        until = bound - base
         self.until = until if until < self._end else self._end
 
     def _charge(self) -> None:
         self.count += 1
         self._clock.now += DEVICE_COST
-        self._base += DEVICE_COST
-        if self._control is not None:
-            self._control.time_base = self._base
-        self._set_until()
+        base = self._control.time_base + DEVICE_COST
+        self._control.time_base = base
+        self._set_until(base)
 
     def read_port(self, ticks: int, port: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._base + ticks
+        self._clock.now = self._control.time_base + ticks
         value = self._ports.read(port, size)
         self._charge()
         return value
 
     def write_port(self, ticks: int, port: int, size: int, value: int) -> None:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._base + ticks
+        self._clock.now = self._control.time_base + ticks
         self._ports.write(port, size, value)
         self._charge()
 
     def read_mmio(self, ticks: int, gpa: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._base + ticks
+        self._clock.now = self._control.time_base + ticks
         value = self._mmio.read(gpa, size, self._vcpu)
         self._charge()
         return value
 
     def write_mmio(self, ticks: int, gpa: int, size: int, value: int) -> None:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._base + ticks
+        self._clock.now = self._control.time_base + ticks
         self._mmio.write(gpa, size, value, self._vcpu)
         self._charge()
 
     def read_msr(self, ticks: int, msr: int) -> int | None:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._base + ticks
+        self._clock.now = self._control.time_base + ticks
         value = self._board.read_msr(self._vcpu, msr)
         self._charge()
         return value
 
     def write_msr(self, ticks: int, msr: int, value: int) -> bool:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._base + ticks
+        self._clock.now = self._control.time_base + ticks
         accepted = self._board.write_msr(self._vcpu, msr, value)
         self._charge()
         return accepted

@@ -91,7 +91,7 @@ class Scheduler:
         self._alone: bool | None = None
         self._cr8 = [0] * len(cpus)
         for cpu in cpus:
-            cpu.control.pause_exit = 1
+            cpu.control.pause_cost = PAUSE_COST
 
     # --- the machine's owner -----------------------------------------------------------------------
 
@@ -251,6 +251,7 @@ class Scheduler:
         pending = self._board.interrupt_pending(vcpu)
         control.intr_line = int(pending)
         control.mask_hwintr = int(self._hold(vcpu, pending, goal))
+        control.pause_exit = int(not alone)  # with nobody to run instead, the engine charges it
         control.skip_breakpoint = int(vcpu in self.pass_over)
         range_ = goal.steps.get(vcpu)
         one_tick = self.held == vcpu or (vcpu in goal.steps and range_ is None)

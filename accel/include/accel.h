@@ -92,7 +92,7 @@ typedef struct {
     uint8_t monitor_trap;    /* leave with MTRAP after one tick */
     uint8_t bpt_exit;        /* guest #BP leaves with BPT before delivery */
     uint8_t hlt_exit;        /* HLT leaves with HLT (else it leaves with HLT too, but halted) */
-    uint8_t pause_exit;      /* PAUSE leaves with PAUSE */
+    uint8_t pause_exit;      /* PAUSE leaves with PAUSE; else it adds pause_cost to time_base */
     uint8_t mask_hwintr;     /* maskable interrupts are held back; nothing else is */
     uint8_t irq_window;      /* leave with IRQ_WINDOW as soon as an interrupt could be taken */
     uint8_t nmi_window;      /* leave with NMI_WINDOW as soon as an NMI could be taken */
@@ -104,14 +104,14 @@ typedef struct {
     uint8_t step_range;      /* leave with MTRAP when rip leaves [step_start, step_end), after >= 1 tick */
     uint8_t reserved0[3];
     uint32_t exception_exit; /* bit v: exception v leaves with EXCEPTION before delivery */
-    uint32_t reserved1;
+    uint32_t pause_cost;     /* machine ticks that a PAUSE without exit takes; `until` comes nearer by as much */
     uint64_t step_start, step_end;
     /* event to inject at the next entry */
     uint8_t inject_valid, inject_type, inject_vector, inject_has_error;
     uint32_t inject_error;
     uint32_t inject_length;  /* bytes of the soft event's instruction: saved RIP = RIP + length */
     uint32_t reserved2;
-    /* time: machine ticks = time_base + ticks of this CPU */
+    /* time: machine ticks = time_base + ticks of this CPU; PAUSE moves it (pause_cost) */
     int64_t time_base;
 } accel_control;
 

@@ -290,6 +290,7 @@ struct accel_cpu {
     accel_control ctl;
     accel_exit exit;
     atomic_uint stop;
+    uint64_t until;        /* of the present accel_run() */
     int64_t slice;         /* budget at the start of the slice; ticks so far = ticks + slice - budget */
     struct answer answers[MAX_ANSWERS]; uint8_t answer_count, answer_used, answer_wanted;
     struct io_write io[MAX_IO_WRITES]; uint8_t io_count;

@@ -6,9 +6,11 @@
 
 HANDLER(h_ud) { raise_ex(c, o, EX_UD); }
 
-/* The owner may want to run another CPU meanwhile. */
+/* The owner may want to run another CPU meanwhile; if there is none, a loop that waits sees time pass all the same. */
 INLINE void pause(accel_cpu *c, const struct op *o) {
     if (c->ctl.pause_exit) return leave_exit_after(c, o, op_next_rip(c, o), ACCEL_EXIT_PAUSE);
+    c->ctl.time_base += c->ctl.pause_cost;
+    c->until = c->until > c->ctl.pause_cost ? c->until - c->ctl.pause_cost : 0;
     END(c, o);
 }
 

@@ -339,7 +339,7 @@ static int take_trap(accel_cpu *c) {
 }
 
 /* Everything between two instructions, in the order of the contract. -1: go on; -2: look again; else an exit kind. */
-static int boundary(accel_cpu *c, u64 until) {
+static int boundary(accel_cpu *c) {
     accel_control *k = &c->ctl;
     int r;
     if (c->attention && (r = after_instruction(c)) >= 0) return r;
@@ -354,7 +354,7 @@ static int boundary(accel_cpu *c, u64 until) {
         return (r = deliver(c, (struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2})) >= 0 ? r : -2;
     }
     if (!asleep && (k->irq_window || (k->intr_line && !k->mask_hwintr)) && interruptible(c)) return finish_exit(c, ACCEL_EXIT_IRQ_WINDOW);
-    if (c->ticks >= until) return finish_exit(c, ACCEL_EXIT_DEADLINE);
+    if (c->ticks >= c->until) return finish_exit(c, ACCEL_EXIT_DEADLINE);
     if (atomic_load_explicit(&c->stop, memory_order_relaxed)) {
         atomic_store(&c->stop, 0);
         return finish_exit(c, ACCEL_EXIT_KICK);
@@ -407,11 +407,11 @@ static bool step_trap(accel_cpu *c, bool tf, u64 start) {
 }
 
 /* Runs one slice and settles its accounts. -1: go on; else an exit kind. */
-static int execute(accel_cpu *c, u64 until) {
+static int execute(accel_cpu *c) {
     bool tf = c->flags & F_TF, rf = c->flags & F_RF;
     /* an instruction that is being answered runs alone: its answers must not reach the next one */
     bool single = tf || rf || c->shadow || c->answer_count || c->ctl.monitor_trap || c->ctl.step_range;
-    u64 left = until - c->ticks;
+    u64 left = c->until - c->ticks;
     c->slice = single ? 1 : left > SLICE_MAX ? SLICE_MAX : (s64)left;
     c->budget = c->slice;
     u8 shadow = c->shadow;
@@ -452,15 +452,16 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     if (c->answer_wanted && !c->ctl.inject_valid) return ACCEL_EBUSY;
     if (c->answer_wanted) c->answer_wanted = c->answer_count = 0; /* refused: the event takes the instruction's place */
     c->stats.runs++;
+    c->until = until;
     c->skip_now = c->ctl.skip_breakpoint;
     c->ctl.skip_breakpoint = 0;
     if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
     int kind;
     for (;;) {
-        kind = boundary(c, until);
+        kind = boundary(c);
         if (kind == -2) continue;
         if (kind >= 0) break;
-        kind = execute(c, until);
+        kind = execute(c);
         if (kind >= 0) break;
     }
     c->exit.kind = (u32)kind;

@@ -117,6 +117,7 @@ class Control(Protocol):
     bpt_exit: int
     hlt_exit: int
     pause_exit: int
+    pause_cost: int
     mask_hwintr: int
     irq_window: int
     nmi_window: int

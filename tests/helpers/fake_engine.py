@@ -52,6 +52,7 @@ class FakeControl:
     bpt_exit: int = 0
     hlt_exit: int = 0
     pause_exit: int = 0
+    pause_cost: int = 0
     mask_hwintr: int = 0
     irq_window: int = 0
     nmi_window: int = 0
