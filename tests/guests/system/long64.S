@@ -878,7 +878,7 @@ CASE syscall_sysret
     WRITE_MSR 0xc0000084, 0x000300
     USER_BEGIN 0x0ed7
     syscall
-    mov eax, cs
+4:  mov eax, cs
     SAY rax
     mov eax, ss
     SAY rax
@@ -891,7 +891,9 @@ CASE syscall_sysret
     pop rbx
     xchg rsp, [scratch]
     mov esp, MAIN_STACK
-    SAY rcx
+    mov rax, rcx
+    sub rax, offset 4b + ALIAS
+    SAY rax
     SAY r11
     SAY rbx
     mov eax, cs
