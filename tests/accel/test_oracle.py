@@ -19,6 +19,16 @@ def test_core_agrees_with_host_over_every_row(capsys: pytest.CaptureFixture[str]
     assert outcome.row_count == len(accel_oracle.specs())
 
 
+def test_difference_is_found_and_shrunk_to_one_line() -> None:
+    outcome = accel_oracle.run(200, seed=1, pattern="CPUID", oracles=frozenset({"manual"}))
+    assert len(outcome.differences) == 2  # one per code size
+    for line in outcome.differences:
+        assert line.startswith("DIFF CPUID | ")
+        assert "0fa2 | in: rip=" in line
+        assert " | host | core:" in line
+        assert " seed 1 case " in line
+
+
 def test_every_row_names_an_oracle(capsys: pytest.CaptureFixture[str]) -> None:
     counts = collections.Counter(name for row in _gen.read_rows() for name in row.oracle.split(","))
     with capsys.disabled():
