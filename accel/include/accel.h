@@ -35,6 +35,7 @@ enum accel_status {
     ACCEL_EBUSY = 4,    /* the object is not in a state for it (answers outstanding, slot overlaps) */
     ACCEL_ENOENT = 5,   /* no such object, register or breakpoint */
     ACCEL_EVERSION = 6, /* a saved state has another layout */
+    ACCEL_EHOST = 7,    /* the host CPU lacks instructions that this needs */
 };
 
 /* ---- machine ---------------------------------------------------------------------------------- */
@@ -71,7 +72,8 @@ size_t accel_pages_changed(accel_machine *m, uint64_t since, uint64_t from, uint
 enum accel_model { ACCEL_MODEL_V1 = 0, ACCEL_MODEL_V2 = 1, ACCEL_MODEL_V3 = 2, ACCEL_MODEL_MAX = 3 };
 
 /* One CPU in its power-on state. `index` is also the initial APIC id; `count` the CPUs of the machine;
- * `tsc_hz` is announced in CPUID leaf 15H (the TSC counts machine ticks one to one). */
+ * `tsc_hz` is announced in CPUID leaf 15H (the TSC counts machine ticks one to one). EHOST: vector instructions run on
+ * the host's own, and it lacks SSE4.2, or for V3 and MAX AVX, FMA or F16C. */
 int accel_cpu_new(accel_machine *m, uint32_t index, uint32_t count, int model, uint64_t tsc_hz, uint64_t seed,
                   accel_cpu **out);
 

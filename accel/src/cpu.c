@@ -272,10 +272,18 @@ static bool index_taken(const accel_machine *m, uint32_t index) {
     return false;
 }
 
+/* The one place that asks the host what it is: it decides whether the core can run, never what the guest sees. */
+static bool host_can(int model) {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("sse4.2")) return false;
+    return model < ACCEL_MODEL_V3 || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"));
+}
+
 int accel_cpu_new(accel_machine *m, uint32_t index, uint32_t count, int model, uint64_t tsc_hz, uint64_t seed, accel_cpu **out) {
     if (!m || !out || count == 0 || count > ACCEL_MAX_CPUS || index >= count) return ACCEL_EINVAL;
     if (model < ACCEL_MODEL_V1 || model > ACCEL_MODEL_MAX || tsc_hz == 0) return ACCEL_EINVAL;
     if (m->cpu_count == ACCEL_MAX_CPUS || index_taken(m, index)) return ACCEL_EBUSY;
+    if (!host_can(model)) return ACCEL_EHOST;
     accel_cpu *c = aligned_alloc(64, (sizeof *c + 63) & ~(size_t)63);
     if (!c) return ACCEL_ENOMEM;
     memset(c, 0, sizeof *c);

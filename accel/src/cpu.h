@@ -245,6 +245,7 @@ struct accel_cpu {
     uint32_t key;          /* current mode key, without K_SINGLE and K_BP */
     union { uint16_t flags_ax; struct { uint8_t flags_of, flags_ah; }; }; /* SETO byte, LAHF byte */
     uint8_t attention;
+    uint8_t fp_live;       /* the host's MXCSR is the guest's, sticky flags included (mxcsr.h); only within accel_run() */
     uint8_t leave;
     uint32_t flags;        /* F_SYS bits of RFLAGS */
     uint64_t r[R_COUNT + 1];
@@ -260,7 +261,8 @@ struct accel_cpu {
 
     /* architectural state */
     alignas(32) uint8_t v[16][32];   /* YMM; XMM in the low half */
-    uint32_t mxcsr;
+    uint32_t mxcsr;        /* while fp_live the flags are in the host's register: mxcsr_get() */
+    uint32_t host_mxcsr;   /* of the C ABI, while fp_live */
     struct fpu fpu;
     struct segment seg[SEG_COUNT];
     struct table gdtr, idtr;

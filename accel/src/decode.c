@@ -317,7 +317,7 @@ int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct
     unsigned osz = operand_size(&i, r);
     unsigned asz = i.bits == 64 ? (i.adsize ? SZ32 : SZ64) : (i.bits == 32) != i.adsize ? SZ32 : SZ16;
     o->mode = (uint8_t)(osz | asz << 2 | i.rep << 4 | (i.vex_l ? 0x80 : 0));
-    o->vvvv = i.bits == 64 ? i.vvvv : i.vvvv & 7;
+    o->vvvv = !i.vex ? i.modrm /* x87 wants it for FOP */ : i.bits == 64 ? i.vvvv : i.vvvv & 7;
     bool reg = true;
     if (r->modrm == M_PLUS) {
         unsigned n = (i.opcode & 7) | (i.rex & 1 ? 8 : 0);

@@ -30,9 +30,8 @@
     st16(to + 16, pack ? _mm_setzero_si128() : r1);
 #define FP_FUNCTIONS(name, first, load, stride, two, pack, text, lane, bytes) \
     INLINE bool fast_##name(accel_cpu *c, const struct op *o, const u8 *s) { \
+        if (unlikely(!c->fp_live)) return false; \
         FP_BODY(first, load, stride, two, text) \
-        __asm__ volatile("stmxcsr %0" : "=m"(FP_SCRATCH(c))); \
-        if (unlikely(!fp_clean(c))) return false; \
         FP_STORE(pack) \
         return true; \
     } \

@@ -18,6 +18,7 @@ bool fp_end(accel_cpu *c, const struct fp_env *e, bool tiny) {
     u32 early = raised & (MXCSR_IE | MXCSR_DE | MXCSR_ZE);
     if (early & unmasked) raised = early;
     c->mxcsr |= raised;
+    if (c->fp_live) mxcsr_to_host(c->mxcsr);
     if (likely(!(raised & unmasked))) return true;
     return set_fault(c, c->cr4 & CR4_OSXMMEXCPT ? EX_XM : EX_UD, false, 0);
 }
@@ -107,9 +108,9 @@ FP_OP(cvttpd2dq, "cvttpd2dq", 16, 16, 4, 0)
     }
 #define CVTSI(name, N, insn) \
     INLINE bool fast_##name##_##N(accel_cpu *c, u8 *d, U_##N v) { \
+        if (unlikely(!c->fp_live)) return false; \
         vec a = ld16(d); \
-        FP_FAST(insn " %2,%0", "+x"(a), "r"(v)); \
-        if (unlikely(!fp_clean(c))) return false; \
+        FP_FAST(insn " %1,%0", "+x"(a), "r"(v)); \
         st16(d, a); \
         return true; \
     } \
@@ -147,9 +148,9 @@ CVTSI(cvtsi2sd, 64, "cvtsi2sdq")
     }
 #define CVT_GPR(name, N, width) \
     INLINE bool fast_##name##_##N(accel_cpu *c, unsigned reg, vec b) { \
+        if (unlikely(!c->fp_live)) return false; \
         U_##N v; \
-        FP_FAST(#name " %2,%0", "=r"(v), "x"(b)); \
-        if (unlikely(!fp_clean(c))) return false; \
+        FP_FAST(#name " %1,%0", "=r"(v), "x"(b)); \
         put_##N(c, reg, v); \
         return true; \
     } \
@@ -194,9 +195,9 @@ CVT_GPR(cvttsd2si, 64, 8)
     }
 #define COMIS(name, width) \
     INLINE bool fast_##name(accel_cpu *c, const u8 *d, vec b) { \
+        if (unlikely(!c->fp_live)) return false; \
         u16 fl; \
-        FP_FAST(#name " %3,%2\n\tlahf\n\tseto %%al", "=&a"(fl), "x"(ld16(d)), "x"(b) : "cc"); \
-        if (unlikely(!fp_clean(c))) return false; \
+        FP_FAST(#name " %2,%1\n\tlahf\n\tseto %%al", "=&a"(fl), "x"(ld16(d)), "x"(b) : "cc"); \
         c->flags_ax = fl; \
         return true; \
     } \
@@ -229,7 +230,7 @@ COMIS(ucomisd, 8)
 
 /* CMPPS and its like: eight predicates, one host instruction each. */
 #define CMP_CASE(kind, insn, n) \
-    case n: FP_##kind(insn " $" #n ",%2,%0", "+x"(a), "x"(b)); break;
+    case n: FP_##kind(insn " $" #n "," FP_SOURCE_##kind ",%0", "+x"(a), "x"(b)); break;
 #define CMP_CASES(kind, insn) \
     switch (imm & 7) { \
         CMP_CASE(kind, insn, 0) CMP_CASE(kind, insn, 1) CMP_CASE(kind, insn, 2) CMP_CASE(kind, insn, 3) \
@@ -245,9 +246,9 @@ COMIS(ucomisd, 8)
     }
 #define CMP(name, width, align) \
     INLINE bool fast_##name(accel_cpu *c, u8 *d, vec b, unsigned imm) { \
+        if (unlikely(!c->fp_live)) return false; \
         vec a = ld16(d); \
         CMP_CASES(FAST, #name) \
-        if (unlikely(!fp_clean(c))) return false; \
         st16(d, a); \
         return true; \
     } \

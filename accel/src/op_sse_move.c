@@ -210,7 +210,7 @@ SLOW_HANDLER(h_ldmxcsr_m) {
     u32 v;
     if (!rd_32(c, o, &v)) return false;
     if (v & ~(u32)MXCSR_MASK) return set_fault(c, EX_GP, true, 0);
-    c->mxcsr = v;
+    mxcsr_set(c, v);
     return true;
 }
-SLOW_HANDLER(h_stmxcsr_m) { return wr_32(c, o, c->mxcsr); }
+SLOW_HANDLER(h_stmxcsr_m) { return wr_32(c, o, mxcsr_get(c)); }

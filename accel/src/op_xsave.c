@@ -77,8 +77,8 @@ static void get_x87(accel_cpu *c, const u8 *a, bool wide) {
     for (unsigned i = 0; i < 8; i++) memcpy(fpu_st(c, i), a + 32 + 16 * i, 10);
     fpu_update_es(c);
 }
-static void put_mxcsr(const accel_cpu *c, u8 *a) {
-    st4u(a + 24, c->mxcsr);
+static void put_mxcsr(accel_cpu *c, u8 *a) {
+    st4u(a + 24, mxcsr_get(c));
     st4u(a + 28, MXCSR_MASK);
 }
 static void put_xmm(const accel_cpu *c, u8 *a) {
@@ -114,7 +114,7 @@ static bool fxrstor(accel_cpu *c, const struct op *o, bool wide) {
     if (!area_read(c, o, lin, a, 0, xmm_end(c))) return false;
     if (ld4u(a + 24) & ~(u32)MXCSR_MASK) return gp(c);
     get_x87(c, a, wide);
-    c->mxcsr = ld4u(a + 24);
+    mxcsr_set(c, ld4u(a + 24));
     get_xmm(c, a);
     return true;
 }
@@ -185,7 +185,7 @@ static bool xsave(accel_cpu *c, const struct op *o, bool wide, enum save_kind ki
     u64 asked = c->xcr0 & ((u64)(u32)c->r[R_RDX] << 32 | (u32)c->r[R_RAX]);
     if (!xsave_begin(c, o, size_of_area(asked, compacted), ACC_W, &lin, &rfbm)) return false;
     u64 used = in_use(c);
-    if (compacted && c->mxcsr != 0x1f80) used |= XC_SSE;
+    if (compacted && mxcsr_get(c) != 0x1f80) used |= XC_SSE;
     u64 save = kind == SAVE_ALL ? rfbm : rfbm & used;
     bool mxcsr = compacted ? save & XC_SSE : rfbm & (XC_SSE | XC_AVX);
     struct ranges r = {0};
@@ -272,8 +272,8 @@ static bool xrstor(accel_cpu *c, const struct op *o, bool wide) {
         if (ld4u(a + 24) & ~(u32)MXCSR_MASK) return gp(c);
     }
     if (rfbm & XC_X87) restore_x87(c, a, load & XC_X87, wide);
-    if (mxcsr) c->mxcsr = ld4u(a + 24);
-    else if (compacted && (rfbm & XC_SSE)) c->mxcsr = 0x1f80;
+    if (mxcsr) mxcsr_set(c, ld4u(a + 24));
+    else if (compacted && (rfbm & XC_SSE)) mxcsr_set(c, 0x1f80);
     if (load & XC_SSE) get_xmm(c, a);
     else if (rfbm & XC_SSE)
         for (unsigned i = 0; i < (is_code64(c) ? 16u : 8u); i++) memset(c->v[i], 0, 16);

@@ -5,6 +5,7 @@
  * directly; they come back here when a link is not resolved (LEAVE_CHAIN), the budget ends, or something has happened.
  */
 #include "exec.h"
+#include "mxcsr.h"
 
 enum { SLICE_MAX = 1 << 20 }; /* ticks between two looks at the stop word: a few milliseconds */
 op_fn h_stale, h_break_check, h_undefined, h_no_device, h_unimplemented, h_gp0;
@@ -457,6 +458,7 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     c->ctl.skip_breakpoint = 0;
     if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
     int kind;
+    mxcsr_enter(c);
     for (;;) {
         kind = boundary(c);
         if (kind == -2) continue;
@@ -464,6 +466,7 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
         kind = execute(c);
         if (kind >= 0) break;
     }
+    mxcsr_leave(c);
     c->exit.kind = (u32)kind;
     c->exit.rip = c->rip;
     *exit = c->exit;

@@ -11,6 +11,7 @@
 
 #include <immintrin.h>
 #include "exec.h"
+#include "mxcsr.h"
 
 typedef __m128i vec;
 
@@ -85,25 +86,14 @@ bool vec_masked_store(accel_cpu *c, const struct op *o, const u8 *data, const u8
 
 /* ---- floating point ----
  *
- * The operation is one host instruction with its STMXCSR, in one asm so that nothing can move between them.
- * Fast path: the host runs with its own control word. When that equals the guest's and the host's sticky flags
- * afterwards are a subset of the guest's, then no exception that the guest could notice was raised and the
- * result is the guest's. Stale host flags only cost a detour through the slow path, which clears them.
- * Slow path: the guest's rounding, DAZ and FTZ are loaded with all exceptions masked and all flags clear,
- * and put back afterwards.
+ * Fast path: while the host's MXCSR is the guest's (mxcsr.h) the host instruction is all there is to do.
+ * Slow path (an exception is unmasked, or the rounding is not MXCSR's): the guest's rounding, DAZ and FTZ are loaded with
+ * all exceptions masked and all flags clear, and the flags looked at before anything is committed.
  */
-enum { MXCSR_IE = 1, MXCSR_DE = 2, MXCSR_ZE = 4, MXCSR_OE = 8, MXCSR_UE = 0x10, MXCSR_PE = 0x20, MXCSR_FLAGS = 0x3f,
-       MXCSR_DAZ = 0x40, MXCSR_MASKS = 0x1f80, MXCSR_UM = 0x800, MXCSR_RC = 0x6000, MXCSR_FTZ = 0x8000, MXCSR_MASK = 0xffff };
-
-#define FP_SCRATCH(c) (*(u32 *)&(c)->ldval)
-INLINE bool fp_clean(const accel_cpu *c) {
-    return (FP_SCRATCH(c) | (c->mxcsr & MXCSR_FLAGS)) == c->mxcsr;
-}
-
 struct fp_env { u32 host, run, after; };
-INLINE void fp_begin(const accel_cpu *c, struct fp_env *e) {
-    __asm__ volatile("stmxcsr %0" : "=m"(e->host));
-    e->host &= ~(u32)MXCSR_FLAGS;
+INLINE void fp_begin(accel_cpu *c, struct fp_env *e) {
+    e->host = mxcsr_of_host() & ~(u32)MXCSR_FLAGS;
+    if (c->fp_live) mxcsr_get(c);
     e->run = (c->mxcsr & ~(u32)MXCSR_FLAGS) | MXCSR_MASKS;
     /* FTZ has no effect while underflow is unmasked (SDM vol. 1, "Flush-To-Zero"). */
     if (!(c->mxcsr & MXCSR_UM)) e->run &= ~(u32)MXCSR_FTZ;
@@ -114,7 +104,9 @@ bool fp_end(accel_cpu *c, const struct fp_env *e, bool tiny);
 /* Results that are denormal numbers: lanes of 4 or 8 bytes in the low `bytes`. */
 bool fp_tiny(vec v, unsigned lane, unsigned bytes);
 
-#define FP_FAST(text, outputs, ...) __asm__ volatile(text "\n\tstmxcsr %1" : outputs, "=m"(FP_SCRATCH(c)) : __VA_ARGS__)
+#define FP_FAST(text, outputs, ...) __asm__ volatile(text : outputs : __VA_ARGS__)
+#define FP_SOURCE_FAST "%1" /* how the text names its first input */
+#define FP_SOURCE_SLOW "%2"
 #define FP_SLOW(text, outputs, ...) \
     __asm__ volatile("ldmxcsr %[run]\n\t" text "\n\tstmxcsr %1\n\tldmxcsr %[host]" \
                      : outputs, "=m"(e.after) : __VA_ARGS__, [run] "m"(e.run), [host] "m"(e.host))
@@ -123,9 +115,9 @@ bool fp_tiny(vec v, unsigned lane, unsigned bytes);
  * lane, bytes: where denormal results are looked for (0, 0: the instruction cannot underflow). */
 #define FP_PAIR(name, insn, lane, bytes) \
     INLINE bool fast_##name(accel_cpu *c, u8 *d, vec b) { \
+        if (unlikely(!c->fp_live)) return false; \
         vec a = ld16(d); \
-        FP_FAST(insn " %2,%0", "+x"(a), "x"(b)); \
-        if (unlikely(!fp_clean(c))) return false; \
+        FP_FAST(insn " %1,%0", "+x"(a), "x"(b)); \
         st16(d, a); \
         return true; \
     } \

@@ -30,6 +30,9 @@ MAX_VCPUS: Final = 16
 DEFAULT_IPS: Final = 1_000_000_000
 MAX_IPS: Final = 1_000_000_000_000
 MIN_IPS: Final = 1_000_000
+# SDM vol. 3, "IA32_MTRR_DEF_TYPE MSR": E, FE, default type write-back.
+_MSR_MTRR_DEF_TYPE: Final = 0x2FF
+_MTRR_ALL_WRITE_BACK: Final = 0xC06
 CPU_MODELS: Final = {
     "x86-64-v1": CpuModel.V1,
     "x86-64-v2": CpuModel.V2,
@@ -207,6 +210,8 @@ def build_pc(
         for gpa, data in (*firmware_chunks(config.vcpus), *image.chunks):
             if not memory.write(gpa, data, WriteOrigin.LOADER):
                 raise ConfigError(f"{len(data)} bytes at {gpa:#x} do not fit into the guest's memory", "-m")
+        for cpu in cpus:  # as firmware leaves them: without MTRRs Linux gives up the PAT, too
+            cpu.write_msr(_MSR_MTRR_DEF_TYPE, _MTRR_ALL_WRITE_BACK)
         apply_boot_state(cpus[0], image.state)
 
     parts = Parts(engine, cpus, board, signals, memory, boot)
