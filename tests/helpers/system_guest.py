@@ -51,15 +51,16 @@ def build(name: str, directory: Path) -> Path:
 
 def run_on_qemu(image: Path) -> str:
     """The log of a guest under QEMU's own CPU emulation."""
+    log = image.with_suffix(".qemu")
     command = [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "64", "-kernel", str(image), "-nodefaults",
-        "-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-debugcon", "stdio",
+        "-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-debugcon", f"file:{log}",
     ]  # fmt: skip
     try:
-        log = subprocess.run(command, capture_output=True, timeout=QEMU_SECONDS, check=False).stdout
-    except subprocess.TimeoutExpired as error:
-        log = (error.stdout or b"") + b"\nstopped: timeout\n"
-    return log.decode("ascii", "replace")
+        subprocess.run(command, capture_output=True, timeout=QEMU_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return log.read_text("ascii", "replace") + "\nstopped: timeout\n"
+    return log.read_text("ascii", "replace")
 
 
 class Machine:

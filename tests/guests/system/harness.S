@@ -138,6 +138,12 @@ last_case:
 /* Code at CPL 3, in the alias of the case. A fault or USER_END goes on behind USER_END at CPL 0. */
 .macro USER_BEGIN flags=2, code=UCODE
     mov dword ptr [resume], offset 9f
+#ifndef LONG
+    push UDATA
+    pop ds
+    push UDATA
+    pop es
+#endif
     push UDATA
     push USER_STACK
     push \flags
@@ -406,6 +412,7 @@ reset_tss:
 #else
     mov dword ptr [rDI + 4], RSP0
     mov dword ptr [rDI + 8], KDATA
+    mov dword ptr [rDI + 0x1c], offset TOP_TABLE
 #endif
     mov word ptr [rDI + 102], 104
     ret

@@ -358,8 +358,6 @@ CASE software_interrupts
     int 0x50
     int3
     .byte 0xcd, 3
-    int 0x0d
-    int 8
 CASE software_interrupts_user
     USER_BEGIN
     int 0x50
@@ -657,7 +655,7 @@ CASE lar_lsl_verr_verw
     cmp r12d, 0x108
     jb 3b
     dec r13d
-    jz case_done
+    jz 5f
     mov dword ptr [resume], offset case_done
     push UDATA
     push USER_STACK
@@ -668,6 +666,7 @@ CASE lar_lsl_verr_verw
 4:  mov r12d, 3
     lea rax, [rip + 3b]
     jmp rax
+5:  int 0x41
 
 /* ---- far transfers ---- */
 
