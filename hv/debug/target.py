@@ -187,7 +187,8 @@ class MachineTarget:
     async def read_registers(self, thread: int, names: Sequence[str]) -> Sequence[bytes | None]:
         """See `gdbstub.target.Target`."""
         vcpu = self._vm.vcpus[self._vcpu(thread)]
-        return await self._call(lambda: vcpu.get_many(names))
+        linear = ["linear_pc" if name == "rip" else name for name in names]
+        return await self._call(lambda: vcpu.get_many(linear))
 
     async def write_registers(self, thread: int, values: Sequence[tuple[str, bytes]]) -> None:
         """See `gdbstub.target.Target`."""
@@ -195,6 +196,7 @@ class MachineTarget:
         await self._call(lambda: self._write_registers(vcpu, values))
 
     def _write_registers(self, vcpu: int, values: Sequence[tuple[str, bytes]]) -> None:
+        values = [(name, self._offset(vcpu, value) if name == "rip" else value) for name, value in values]
         present = self._vm.vcpus[vcpu].get_many([name for name, _ in values])
         changed = tuple(pair for pair, now in zip(values, present, strict=True) if pair[1] != now)
         if not changed:
@@ -205,6 +207,12 @@ class MachineTarget:
             raise RegisterError(str(error.args[0]), "unknown") from None
         except ValueError as error:
             raise RegisterError(changed[0][0], str(error)) from None
+
+    def _offset(self, vcpu: int, linear: bytes) -> bytes:
+        """The RIP that makes the linear address `linear` the next instruction's."""
+        registers = self._vm.vcpus[vcpu]
+        base = registers.get("linear_pc") - registers.get("rip")
+        return ((int.from_bytes(linear, "little") - base) % (1 << 64)).to_bytes(8, "little")
 
     # --- memory --------------------------------------------------------------------------------------
 
