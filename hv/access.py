@@ -131,6 +131,11 @@ class DeviceAccess:
         """The run ended at `ticks`: bring the machine clock there."""
         self._clock.advance(self._control.time_base + ticks - self._clock.now)
 
+    def over(self, ticks: int) -> bool:
+        """Whether the run has reached its end at `ticks`; the engine may have moved the time base (PAUSE)."""
+        self._set_until(self._control.time_base)
+        return ticks >= self.until
+
     def _set_until(self, base: int) -> None:
         if self.attention:
             self.until = 0

@@ -126,12 +126,12 @@ class Replay:
 
     def check(self, expected: Header) -> None:
         """`ReplayError` unless the log was recorded on a machine with this header."""
-        for part, what in (("machine", "on another machine"), ("images", "with another image")):
+        for part in ("machine", "images"):
             here, there = child(FORMAT, expected, part), child(FORMAT, self.header, part)
             for key in sorted({*here, *there}, key=str):
                 if here.get(key) != there.get(key):
-                    difference = f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
-                    raise ReplayError(f"the log was recorded {what}: {difference}")
+                    was, now = there.get(key), here.get(key)
+                    raise ReplayError(f"the log was recorded with {part} {key} = {was!r}, here it is {now!r}")
 
     def next_stamp(self) -> int | None:
         """The tick of the next item."""

@@ -263,7 +263,7 @@ class Scheduler:
         try:
             left = cpu.run(access.until, access)
             # A window at the very tick where the run ends waits: timers due at this tick come first.
-            while isinstance(left, IrqWindow) and cpu.ticks() < access.until:
+            while isinstance(left, IrqWindow) and not access.over(cpu.ticks()):
                 self._inject_interrupt(vcpu, control)
                 left = cpu.run(cpu.ticks() + 1 if control.inject_valid else access.until, access)
             return left

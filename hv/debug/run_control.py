@@ -328,11 +328,7 @@ class RunControl:
                 event = InjectEvent(vcpu, EventType.SW_EXCEPTION, _VECTOR_BP, None, length)
                 self.vm.apply(event)
             case Bpt(_, _, number):
-                self.vm.scheduler.pass_over.add(vcpu)
-                if self.debugged and self.points.point(number) is not None:
-                    software = self.points.kind(number) is BreakpointKind.SOFTWARE
-                    reason = StopReason.SOFTWARE_BREAKPOINT if software else StopReason.HARDWARE_BREAKPOINT
-                    return Stop(reason, vcpu + 1)
+                return self._breakpoint(vcpu, number)
             case Watch():
                 return self._watched(vcpu, left)
             case ExceptionExit(_, vector):
@@ -349,6 +345,14 @@ class RunControl:
                 self._records[vcpu].stuck_at = left.rip
                 return Stop(StopReason.EVENT, vcpu + 1, Signal.SIGILL, text=text)
         return None
+
+    def _breakpoint(self, vcpu: int, number: int) -> Event | None:
+        self.vm.scheduler.pass_over.add(vcpu)
+        if not self.debugged or self.points.point(number) is None:
+            return None
+        software = self.points.kind(number) is BreakpointKind.SOFTWARE
+        reason = StopReason.SOFTWARE_BREAKPOINT if software else StopReason.HARDWARE_BREAKPOINT
+        return Stop(reason, vcpu + 1)
 
     def _watched(self, vcpu: int, left: Watch) -> Event | None:
         """One stop per watchpoint hit; those beyond the first wait for the next resume."""
