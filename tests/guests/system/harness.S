@@ -11,7 +11,7 @@
  *              WIN + x is WINP + x through 4 KiB pages that belong to the case: entry n at PTE(n)
  *   Stacks     case 90000-, privilege 0 of the TSS 70000-, IST1 60000-, IST2 50008-, user ALIAS + A0000-... downwards
  *
- * A record:  vv [err=] [cr2=] at= cs= fl= fr= [sp=] [dr6=]   with the address relative to the case ("u+": to its alias)
+ * A record:  vv [err=] [cr2=] at= cs= fl= fr= [sp=] [vm=] [dr6=]   with the address relative to the case ("u+": to its alias)
  */
 .intel_syntax noprefix
 
@@ -655,6 +655,22 @@ record:
     mov rAX, [rBP + FRAME + 5 * W]
     mov ecx, 2 * W
     call hex
+#ifndef LONG
+    test dword ptr [ebp + FRAME + 16], 0x20000
+    jz 3f
+    mov esi, offset text_segments /* ES DS FS GS of a virtual-8086 task */
+    call puts
+    mov ax, [ebp + FRAME + 28]
+    shl eax, 16
+    mov ax, [ebp + FRAME + 32]
+    mov ecx, 8
+    call hex
+    mov ax, [ebp + FRAME + 36]
+    shl eax, 16
+    mov ax, [ebp + FRAME + 40]
+    mov ecx, 8
+    call hex
+#endif
 3:  cmp dword ptr [rBP + FRAME], 1
     jne 2f
     mov esi, offset text_dr6
@@ -740,6 +756,7 @@ text_flags: .asciz " fl="
 text_frame: .asciz " fr="
 text_sp: .asciz " sp="
 text_dr6: .asciz " dr6="
+text_segments: .asciz " vm="
 
 /* ---- tables ----------------------------------------------------------------------------------------------------------------------- */
 
