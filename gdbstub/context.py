@@ -5,75 +5,61 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gdbstub.capabilities import Capabilities, Shared
 from gdbstub.errors import TargetGoneError, ThreadNotFoundError
+from gdbstub.fields import ALL_THREADS, ANY_THREAD
 from gdbstub.replies import Reply
-from gdbstub.requests import ALL_THREADS, ANY_THREAD
 from gdbstub.session import Session
-from gdbstub.target import (
-    Breakpoints,
-    Conditions,
-    Detach,
-    Killable,
-    Monitor,
-    Offsets,
-    PhysicalMemory,
-    RangeStepping,
-    ResumePlan,
-    SteppingPolicy,
-    Stop,
-    Target,
-    TextOutput,
-    ThreadInfo,
-    Watchpoints,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """The optional Protocols that a target satisfies; None for one that it lacks."""
-
-    breakpoints: Breakpoints | None
-    watchpoints: Watchpoints | None
-    range_stepping: RangeStepping | None
-    monitor: Monitor | None
-    killable: Killable | None
-    stepping_policy: SteppingPolicy | None
-    physical_memory: PhysicalMemory | None
-    offsets: Offsets | None
-    conditions: Conditions | None
-    text_output: TextOutput | None
-
-    @classmethod
-    def of(cls, target: Target) -> Capabilities:
-        """Find out what `target` can do."""
-        return cls(
-            breakpoints=target if isinstance(target, Breakpoints) else None,
-            watchpoints=target if isinstance(target, Watchpoints) else None,
-            range_stepping=target if isinstance(target, RangeStepping) and target.steps_ranges else None,
-            monitor=target if isinstance(target, Monitor) else None,
-            killable=target if isinstance(target, Killable) else None,
-            stepping_policy=target if isinstance(target, SteppingPolicy) else None,
-            physical_memory=target if isinstance(target, PhysicalMemory) else None,
-            offsets=target if isinstance(target, Offsets) else None,
-            conditions=target if isinstance(target, Conditions) else None,
-            text_output=target if isinstance(target, TextOutput) else None,
-        )
+from gdbstub.target import Detach, ResumePlan, Stop, Target, ThreadInfo
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """One connection's view for the handlers. `pause` gives other tasks a turn and may be cancelled there;
-    long work calls it every few milliseconds. `console` shows text while a plan runs."""
+    long work calls it every few milliseconds. `console` shows text while a plan runs,
+    `name` is the client's, and `give_up` is called when another client takes control."""
 
     session: Session
     target: Target
     capabilities: Capabilities
     pause: Callable[[], Awaitable[None]]
     console: Callable[[str], None]
+    name: str = "a client"
+    give_up: Callable[[], Awaitable[None]] | None = None
 
-    def general_thread(self) -> int:
-        """The thread that `g`, `m` and their like mean."""
-        return self._chosen(self.session.selected_general)
+    async def attach(self) -> None:
+        """Attach the target: in control, or looking on where another controls it."""
+        shared, give_up = self.capabilities.shared, self.give_up
+        if shared is None or give_up is None:
+            self.session.attached(await self.target.attach())
+        else:
+            await self._attach_shared(shared, give_up)
+        if self.capabilities.text_output is not None:
+            self.capabilities.text_output.set_console(self.console)
+
+    async def _attach_shared(self, shared: Shared, give_up: Callable[[], Awaitable[None]]) -> None:
+        seat = shared.lease.join(self.name, give_up)
+        attached = False
+        try:
+            self.session.looks_on = not seat.controls
+            stop = await (self.target.attach() if seat.controls else shared.look_on())
+            self.session.seat = seat
+            self.session.attached(stop)
+            attached = True
+        finally:
+            if not attached:
+                seat.leave()
+
+    def general_thread(self, named: int = ANY_THREAD) -> int:
+        """The thread that `g`, `m` and their like mean: the one they name, or else that of `Hg`."""
+        return self._chosen(self.session.selected_general if named == ANY_THREAD else named)
+
+    async def named_thread(self, named: int) -> int:
+        """As `general_thread`, of a thread that exists. Raises ThreadNotFoundError."""
+        thread = self.general_thread(named)
+        if named not in (ANY_THREAD, ALL_THREADS):
+            await self.core_of(thread)
+        return thread
 
     def continue_thread(self) -> int:
         """The thread that a resume without a thread means."""
@@ -124,4 +110,29 @@ class Close:
     detach: Detach
 
 
-Outcome = Reply | Resume | Job | Close
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Outcome: send `reply`, if any, detach, and keep the connection for another process."""
+
+    reply: Reply | None
+    detach: Detach
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMode:
+    """Outcome: enter or leave non-stop mode."""
+
+    non_stop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Outcome: wait for the end of a plan that another client has started; the reply is its stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Outcome: done, and nothing answers it."""
+
+
+Outcome = Reply | Resume | Job | Close | Leave | ChangeMode | Follow | Silent

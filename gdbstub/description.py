@@ -104,7 +104,8 @@ class Feature:
 @dataclass(frozen=True, slots=True)
 class Description:
     """The registers of a target. `expedited` names those sent along with every stop reply, and
-    `program_counter` the one that `c ADDR` and `s ADDR` set."""
+    `program_counter` the one that `c ADDR` and `s ADDR` set. `triple` is the architecture in LLVM's words;
+    with None LLDB is told nothing about it."""
 
     architecture: str
     features: tuple[Feature, ...]
@@ -112,6 +113,7 @@ class Description:
     program_counter: str
     osabi: str | None = "none"
     byte_order: Literal["little", "big"] = "little"
+    triple: str | None = None
     registers: tuple[Register, ...] = field(init=False, repr=False)
     numbers: Mapping[str, int] = field(init=False, repr=False)
     general: tuple[Register, ...] = field(init=False, repr=False)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import functools
-from xml.sax.saxutils import escape as escape_xml
-from xml.sax.saxutils import quoteattr
 
-from gdbstub.context import Capabilities, Context, Job, Outcome
+from gdbstub.capabilities import Capabilities
+from gdbstub.context import Context, Job, Outcome
 from gdbstub.errors import RequestError, TargetError
-from gdbstub.handle_state import fit
-from gdbstub.replies import Console, Empty, EndReply, Error, Hex, Ok, Raw, Reply, StopReply
+from gdbstub.fields import ALL_THREADS, ANY_THREAD
+from gdbstub.handle_share import control, is_control
+from gdbstub.replies import (
+    Console,
+    Empty,
+    EndReply,
+    Error,
+    Features,
+    Hex,
+    Ok,
+    Raw,
+    Reply,
+    StopReply,
+    ThreadIds,
+)
 from gdbstub.requests import (
-    ALL_THREADS,
-    ANY_THREAD,
     AttachedQuery,
     CurrentThread,
-    ExtendedMode,
     FirstThreads,
     MonitorCommand,
     NextThreads,
@@ -31,11 +40,10 @@ from gdbstub.requests import (
     Supported,
     ThreadAlive,
     ThreadExtra,
-    Transfer,
     Unknown,
 )
-from gdbstub.session import MAX_CONSOLE
-from gdbstub.target import StepPolicy, Stop, ThreadInfo
+from gdbstub.session import MAX_CONSOLE, NonStopState, State
+from gdbstub.target import Event, Exited, StepPolicy, Stop, ThreadInfo
 
 _ALL_POLICIES = StepPolicy.ENABLE | StepPolicy.NOIRQ | StepPolicy.NOTIMER
 
@@ -45,31 +53,51 @@ async def unknown(context: Context, request: Unknown) -> Outcome:
     return Empty()
 
 
-def stub_features(packet_size: int, capabilities: Capabilities) -> list[str]:
-    """The tokens of our half of `qSupported`."""
-    features = [
-        f"PacketSize={packet_size:x}",
-        "QStartNoAckMode+",
-        "vContSupported+",
-        "qXfer:features:read+",
-        "qXfer:threads:read+",
-        "binary-upload+",
-    ]
-    if capabilities.breakpoints is not None:
-        features += ["swbreak+", "hwbreak+"]
-    if capabilities.conditions is not None:
-        features += ["ConditionalBreakpoints+", "BreakpointCommands+"]
-    return features
+ALWAYS_OFFERED = (
+    "QStartNoAckMode+",
+    "vContSupported+",
+    "qXfer:features:read+",
+    "qXfer:threads:read+",
+    "binary-upload+",
+    "QThreadSuffixSupported+",
+    "QListThreadsInStopReply+",
+    "qEcho+",
+    "MultiMemRead+",
+)
+"""Tokens of our half of `qSupported` that depend on nothing."""
+OFFERED_WITH: dict[str, tuple[str, ...]] = {
+    "breakpoints": ("swbreak+", "hwbreak+", "jMultiBreakpoint+"),
+    "conditions": ("ConditionalBreakpoints+", "BreakpointCommands+"),
+    "non_stop": ("QNonStop+",),
+    "virtual_files": ("qXfer:exec-file:read+",),
+    "system_tables": ("qXfer:osdata:read+",),
+    "branch_trace": (
+        *("Qbtrace:bts+", "Qbtrace:off+", "Qbtrace-conf:bts:size+"),
+        *("qXfer:btrace:read+", "qXfer:btrace-conf:read+"),
+    ),
+}
+"""Capability to the tokens that it adds."""
+ANSWERED = ("error-message+", "multiprocess+")
+"""Tokens that are offered to clients that offer them."""
+
+
+def stub_features(packet_size: int, capabilities: Capabilities, features: Features) -> list[str]:
+    """The tokens of our half of `qSupported`, for a client with `features`."""
+    offered = [f"PacketSize={packet_size:x}", *ALWAYS_OFFERED]
+    for capability, tokens in OFFERED_WITH.items():
+        if getattr(capabilities, capability) is not None:
+            offered += tokens
+    return offered + [token for token in ANSWERED if token.encode() in features]
 
 
 async def supported(context: Context, request: Supported) -> Outcome:
     """`qSupported`. A second one replaces what the first negotiated."""
     session = context.session
-    session.negotiate(request.features)
-    features = stub_features(session.packet_size, context.capabilities)
-    if b"error-message+" in session.features:
-        features.append("error-message+")
-    return Raw(";".join(features).encode())
+    known = request.features
+    if not context.capabilities.processes:
+        known -= {b"multiprocess+"}
+    session.negotiate(known)
+    return Raw(";".join(stub_features(session.packet_size, context.capabilities, session.features)).encode())
 
 
 async def start_no_ack_mode(context: Context, request: StartNoAckMode) -> Outcome:
@@ -78,16 +106,29 @@ async def start_no_ack_mode(context: Context, request: StartNoAckMode) -> Outcom
     return Ok()
 
 
-async def extended_mode(context: Context, request: ExtendedMode) -> Outcome:
-    """`!`: not offered, since nothing can be started again over this connection."""
-    return Empty()
-
-
 async def stop_query(context: Context, request: StopQuery) -> Outcome:
-    """`?`: the present stop once more."""
-    event = context.session.last_event
+    """`?`: the present stop once more; in non-stop mode the first of all that stand."""
+    session = context.session
+    if session.state is State.DETACHED:
+        return EndReply(Exited(0))
+    if session.non_stop is not None:
+        return await first_stop(context, session.non_stop)
+    event = session.last_event
     if event is None:
         raise RequestError("not attached")
+    return await stop_reply(context, event) if isinstance(event, Stop) else EndReply(event)
+
+
+async def first_stop(context: Context, state: NonStopState) -> Reply:
+    """Begin to tell all stops that there are."""
+    state.queue.clear()
+    state.queue.extend(state.stops.values())
+    state.told = bool(state.queue)
+    return await event_reply(context, state.queue[0]) if state.queue else Ok()
+
+
+async def event_reply(context: Context, event: Event) -> Reply:
+    """The reply that tells `event`."""
     return await stop_reply(context, event) if isinstance(event, Stop) else EndReply(event)
 
 
@@ -97,11 +138,24 @@ async def stop_reply(context: Context, stop: Stop) -> Reply:
     try:
         values = await context.target.read_registers(stop.thread, description.expedited)
         core = await context.core_of(stop.thread)
+        counters: tuple[tuple[int, int], ...] = ()
+        if b"QListThreadsInStopReply" in context.session.options:
+            counters = await _program_counters(context)
     except TargetError:
         # The stop itself is worth more than what goes along with it.
         return StopReply(stop)
     numbered = zip(description.expedited_numbers, values, strict=True)
-    return StopReply(stop, core, tuple([(n, value) for n, value in numbered if value is not None]))
+    registers = tuple([(number, value) for number, value in numbered if value is not None])
+    return StopReply(stop, core, registers, counters)
+
+
+async def _program_counters(context: Context) -> tuple[tuple[int, int], ...]:
+    description = context.target.description
+    found = []
+    for info in await context.target.threads():
+        [value] = await context.target.read_registers(info.id, (description.program_counter,))
+        found.append((info.id, int.from_bytes(value or b"", description.byte_order)))
+    return tuple(found)
 
 
 async def attached_query(context: Context, request: AttachedQuery) -> Outcome:
@@ -128,7 +182,7 @@ async def thread_alive(context: Context, request: ThreadAlive) -> Outcome:
 
 async def current_thread(context: Context, request: CurrentThread) -> Outcome:
     """`qC`."""
-    return Raw(b"QC%x" % context.general_thread())
+    return ThreadIds("QC", (context.general_thread(),))
 
 
 async def first_threads(context: Context, request: FirstThreads) -> Outcome:
@@ -146,58 +200,24 @@ def _thread_list(context: Context) -> Reply:
     fitting = context.session.packet_size // 20
     ids = context.session.threads_left[:fitting]
     del context.session.threads_left[:fitting]
-    return Raw(b"m" + ",".join(f"{thread:x}" for thread in ids).encode()) if ids else Raw(b"l")
+    return ThreadIds("m", tuple(ids)) if ids else Raw(b"l")
 
 
-def _thread_text(info: ThreadInfo) -> str:
+def thread_description(info: ThreadInfo) -> str:
+    """What `info threads` shows."""
     return f"{info.name} [{info.detail}]" if info.detail else info.name
 
 
 async def thread_extra(context: Context, request: ThreadExtra) -> Outcome:
     """`qThreadExtraInfo`."""
-    return Hex(_thread_text(await context.thread_info(request.thread)).encode())
-
-
-async def _threads_xml(context: Context) -> bytes:
-    lines = ['<?xml version="1.0"?>', "<threads>"]
-    for info in await context.target.threads():
-        core = "" if info.core is None else f' core="{info.core}"'
-        lines.append(
-            f'<thread id="{info.id:x}"{core} name={quoteattr(info.name)}>{escape_xml(info.detail)}</thread>'
-        )
-    return "\n".join([*lines, "</threads>", ""]).encode()
-
-
-async def _features_xml(context: Context) -> bytes:
-    return context.target.description.target_xml
-
-
-TRANSFERS = {("features", "target.xml"): _features_xml, ("threads", ""): _threads_xml}
-"""(object, annex) to what makes the document."""
-
-
-async def transfer(context: Context, request: Transfer) -> Outcome:
-    """`qXfer`: all chunks of one reading come from the document as it was at offset 0."""
-    key = (request.object, request.annex)
-    if request.object not in {name for name, _ in TRANSFERS}:
-        return Empty()
-    if key not in TRANSFERS:
-        return Error(0, f"{request.object} has no {request.annex[:100]!a}")
-    documents = context.session.transfers
-    if request.offset == 0 or key not in documents:
-        documents[key] = await TRANSFERS[key](context)
-    document = documents[key]
-    if request.offset > len(document):
-        raise RequestError(f"offset {request.offset:#x} is beyond the document")
-    chunk = document[request.offset : request.offset + min(request.length, context.session.packet_size)]
-    payload = fit(b"m", chunk, context.session.packet_size)
-    last = request.offset + len(payload) - 1 >= len(document)
-    return Raw(b"l" + payload[1:] if last else payload)
+    return Hex(thread_description(await context.thread_info(request.thread)).encode())
 
 
 async def monitor(context: Context, request: MonitorCommand) -> Outcome:
     """`qRcmd`, as a job: output goes out as console packets, then `OK`."""
     capability = context.capabilities.monitor
+    if is_control(request) and context.capabilities.shared is not None:
+        return Job(functools.partial(_control, context, request.command))
     if capability is None:
         return Empty()
 
@@ -214,6 +234,11 @@ async def monitor(context: Context, request: MonitorCommand) -> Outcome:
         return Ok()
 
     return Job(run)
+
+
+async def _control(context: Context, command: str) -> Reply:
+    send_console(context, await control(context, command))
+    return Ok()
 
 
 def send_console(context: Context, text: str) -> None:

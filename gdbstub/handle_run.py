@@ -6,13 +6,14 @@ import functools
 from collections.abc import Awaitable, Callable
 
 from gdbstub import agent
-from gdbstub.context import Capabilities, Close, Context, Outcome, Resume
+from gdbstub.capabilities import Capabilities, NonStop
+from gdbstub.context import Close, Context, Outcome, Resume
 from gdbstub.errors import RequestError, UnsupportedError
-from gdbstub.handle_query import send_console, stop_reply
-from gdbstub.replies import Empty, EndReply, Ok, Raw, Reply
+from gdbstub.fields import ALL_THREADS, ANY_THREAD
+from gdbstub.handle_control import leaving
+from gdbstub.handle_query import event_reply, send_console
+from gdbstub.replies import Empty, Ok, Raw, Reply
 from gdbstub.requests import (
-    ALL_THREADS,
-    ANY_THREAD,
     Cont,
     ContAction,
     ContQuery,
@@ -21,6 +22,7 @@ from gdbstub.requests import (
     LegacyResume,
     Point,
 )
+from gdbstub.session import NonStopState
 from gdbstub.target import (
     Action,
     BreakpointKind,
@@ -32,7 +34,6 @@ from gdbstub.target import (
     Stay,
     Step,
     StepRange,
-    Stop,
     ThreadAction,
     WatchKind,
 )
@@ -45,13 +46,14 @@ async def report(context: Context, event: Event) -> Reply:
     """Queue the sentence that comes with `event`, and give its reply."""
     if event.text:
         send_console(context, event.text.rstrip("\n") + "\n")
-    return await stop_reply(context, event) if isinstance(event, Stop) else EndReply(event)
+    return await event_reply(context, event)
 
 
 async def cont_query(context: Context, request: ContQuery) -> Outcome:
     """`vCont?`."""
     ranges = b";r" if context.capabilities.range_stepping is not None else b""
-    return Raw(b"vCont;c;C;s;S" + ranges)
+    stops = b";t" if context.capabilities.non_stop is not None else b""
+    return Raw(b"vCont;c;C;s;S" + ranges + stops)
 
 
 def _action(context: Context, action: ContAction) -> Action:
@@ -81,15 +83,37 @@ async def cont(context: Context, request: Cont) -> Outcome:
             await context.thread_info(thread)
         entries.append(ThreadAction(_action(context, requested), None if thread == ALL_THREADS else thread))
     plan = ResumePlan(tuple(entries))
+    if context.session.non_stop is not None and context.capabilities.non_stop is not None:
+        return await _cont_non_stop(context.capabilities.non_stop, context.session.non_stop, plan, known)
     if all(isinstance(plan.action_for(thread), Stay) for thread in known):
         raise RequestError("no thread would run")
     context.session.last_plan = (request, present, plan)
     return Resume(plan)
 
 
+async def _cont_non_stop(
+    capability: NonStop, state: NonStopState, plan: ResumePlan, known: list[int]
+) -> Outcome:
+    """`vCont` in non-stop mode: each thread named begins or, by ``t``, ends; the others go on as they are."""
+    named = [(thread, plan.action_for(thread)) for thread in known if plan.names(thread)]
+    begin = [(thread, action) for thread, action in named if thread in state.stops]
+    end = [thread for thread, action in named if isinstance(action, Stay) and thread not in state.stops]
+    moving = [ThreadAction(action, thread) for thread, action in begin if not isinstance(action, Stay)]
+    if moving:
+        await capability.start(ResumePlan(tuple(moving)))
+        for entry in moving:
+            state.stops.pop(entry.thread or ANY_THREAD, None)
+    state.halted.update(end)
+    if end:
+        await capability.halt(end)
+    return Ok()
+
+
 async def legacy_resume(context: Context, request: LegacyResume) -> Outcome:
     """`c`, `s`, `C`, `S`: for the thread of `Hc` alone, or else for the present one while all others run."""
     target, session = context.target, context.session
+    if session.non_stop is not None:
+        raise UnsupportedError("non-stop mode resumes by vCont")
     thread = context.continue_thread()
     if request.address is not None:
         register = target.description.by_name(target.description.program_counter)
@@ -146,12 +170,18 @@ async def _insert(
 
 
 async def detach(context: Context, request: DetachRequest) -> Outcome:
-    """`D`."""
-    return Close(Ok(), Detach.RESUME)
+    """`D`, and LLDB's `D1`."""
+    how = Detach.STAY if request.stay else Detach.RESUME
+    return leaving(context, how) or Close(Ok(), how)
 
 
 async def kill(context: Context, request: Kill) -> Outcome:
-    """`k` and `vKill`. Nothing answers `k`."""
+    """`k` and `vKill`. Nothing answers `k`.
+
+    In extended mode the target only stands still, so that `vRun` can start it again.
+    """
+    if (left := leaving(context, Detach.STAY, answered=request.answered)) is not None:
+        return left
     if context.capabilities.killable is not None:
         await context.capabilities.killable.kill()
     return Close(Ok() if request.answered else None, Detach.RESUME)

@@ -38,7 +38,8 @@ def _sized(register: Register, value: bytes | None) -> tuple[bytes | None, int]:
 async def read_general(context: Context, request: ReadGeneral) -> Outcome:
     """`g`."""
     description = context.target.description
-    values = await context.target.read_registers(context.general_thread(), description.general_names)
+    thread = await context.named_thread(request.thread)
+    values = await context.target.read_registers(thread, description.general_names)
     if None not in values:
         whole = b"".join(values)  # type: ignore[arg-type]
         if tuple(map(len, values)) == description.general_sizes:  # type: ignore[arg-type]
@@ -51,7 +52,8 @@ async def write_general(context: Context, request: WriteGeneral) -> Outcome:
     description = context.target.description
     if len(request.data) != description.general_size:
         raise RequestError(f"expected {description.general_size} bytes of registers, not {len(request.data)}")
-    await context.target.write_registers(context.general_thread(), description.split_general(request.data))
+    thread = await context.named_thread(request.thread)
+    await context.target.write_registers(thread, description.split_general(request.data))
     return Ok()
 
 
@@ -65,7 +67,7 @@ def _register(context: Context, number: int) -> Register:
 async def read_register(context: Context, request: ReadRegister) -> Outcome:
     """`p`."""
     register = _register(context, request.number)
-    thread = context.general_thread()
+    thread = await context.named_thread(request.thread)
     values = await context.target.read_registers(thread, (register.name,))
     if register.read_only and values[0] is not None:
         context.session.remember(thread, register.name, values[0])
@@ -74,7 +76,7 @@ async def read_register(context: Context, request: ReadRegister) -> Outcome:
 
 async def write_register(context: Context, request: WriteRegister) -> Outcome:
     """`P`. gdb writes all registers back after a call: for a read-only one that is no error."""
-    register, thread = _register(context, request.number), context.general_thread()
+    register, thread = _register(context, request.number), await context.named_thread(request.thread)
     if len(request.value) != register.size:
         raise RegisterError(register.name, f"expected {register.size} bytes, not {len(request.value)}")
     if not register.read_only:

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gdbstub import handle_query, handle_run, handle_state, requests
-from gdbstub.context import Close, Context, Outcome
+from gdbstub import (
+    handle_control,
+    handle_files,
+    handle_lldb,
+    handle_query,
+    handle_run,
+    handle_share,
+    handle_state,
+    handle_transfer,
+    requests,
+    requests_control,
+    requests_lldb,
+)
+from gdbstub.context import Close, Context, Outcome, Silent
 from gdbstub.errors import RequestError, TargetBusyError, TargetError, TargetGoneError
 from gdbstub.replies import Error, Ok
 from gdbstub.session import Malformed, State
@@ -18,7 +30,6 @@ HANDLERS: dict[type[Any], Handler] = {
     requests.Unknown: handle_query.unknown,
     requests.Supported: handle_query.supported,
     requests.StartNoAckMode: handle_query.start_no_ack_mode,
-    requests.ExtendedMode: handle_query.extended_mode,
     requests.StopQuery: handle_query.stop_query,
     requests.AttachedQuery: handle_query.attached_query,
     requests.SelectThread: handle_query.select_thread,
@@ -27,7 +38,7 @@ HANDLERS: dict[type[Any], Handler] = {
     requests.FirstThreads: handle_query.first_threads,
     requests.NextThreads: handle_query.next_threads,
     requests.ThreadExtra: handle_query.thread_extra,
-    requests.Transfer: handle_query.transfer,
+    requests.Transfer: handle_transfer.transfer,
     requests.MonitorCommand: handle_query.monitor,
     requests.OffsetsQuery: handle_query.offsets_query,
     requests.StepBitsQuery: handle_query.step_bits_query,
@@ -49,12 +60,52 @@ HANDLERS: dict[type[Any], Handler] = {
     requests.Point: handle_run.point,
     requests.DetachRequest: handle_run.detach,
     requests.Kill: handle_run.kill,
+    requests_lldb.EnableOption: handle_lldb.enable_option,
+    requests_lldb.HostInfo: handle_lldb.host_info,
+    requests_lldb.ProcessInfo: handle_lldb.process_info,
+    requests_lldb.ServerVersion: handle_lldb.server_version,
+    requests_lldb.DetachStopped: handle_lldb.detach_stopped,
+    requests_lldb.Echo: handle_lldb.echo,
+    requests_lldb.ThreadsInfo: handle_lldb.threads_info,
+    requests_lldb.ThreadStop: handle_lldb.thread_stop,
+    requests_lldb.RegionQuery: handle_lldb.region_query,
+    requests_lldb.ReadMany: handle_lldb.read_many,
+    requests_lldb.PointMany: handle_lldb.point_many,
+    requests_lldb.SaveRegisters: handle_lldb.save_registers,
+    requests_lldb.RestoreRegisters: handle_lldb.restore_registers,
+    requests_control.ExtendedMode: handle_control.extended_mode,
+    requests_control.RestartRequest: handle_control.restart_request,
+    requests_control.RunProgram: handle_control.run_program,
+    requests_control.AttachTo: handle_control.attach_to,
+    requests_control.SetNonStop: handle_control.set_non_stop,
+    requests_control.NextStop: handle_control.next_stop,
+    requests_control.CtrlC: handle_control.ctrl_c,
+    requests_control.BranchTraceRequest: handle_transfer.branch_trace,
+    requests_control.BranchTraceSize: handle_transfer.branch_trace_size,
+    requests_control.FileSystem: handle_files.file_system,
+    requests_control.FileOpen: handle_files.file_open,
+    requests_control.FileClose: handle_files.file_close,
+    requests_control.FileRead: handle_files.file_read,
+    requests_control.FileStat: handle_files.file_stat,
+    requests_control.FileSize: handle_files.file_size,
+    requests_control.FileChange: handle_files.file_change,
 }
 
 WITHOUT_ATTACHING = frozenset({requests.Supported, requests.StartNoAckMode})
 """A client may send these and leave again; the target does not notice."""
 AFTER_THE_END = WITHOUT_ATTACHING | {requests.StopQuery, requests.AttachedQuery, requests.Unknown}
 """What a target that has ended still answers; `D` and `k` close."""
+
+WITHOUT_A_PROCESS = WITHOUT_ATTACHING | {
+    requests.StopQuery,
+    requests.AttachedQuery,
+    requests.Unknown,
+    requests_control.ExtendedMode,
+    requests_control.AttachTo,
+    requests_control.RunProgram,
+    requests_control.FileSystem,
+}
+"""What an extended-remote client that has detached may send. It comes back by `vAttach` or `vRun`."""
 
 SHOWN_BY_GDB = frozenset(
     {requests.WriteRegister, requests.WriteGeneral, requests.Cont, requests.LegacyResume}
@@ -66,11 +117,15 @@ async def dispatch(context: Context, request: requests.Request | Malformed) -> O
     """Answer one request. The first that needs the target attaches it."""
     try:
         if context.session.state is State.UNATTACHED and type(request) not in WITHOUT_ATTACHING:
-            await _attach(context)
+            await context.attach()
         if isinstance(request, Malformed):
             raise RequestError(request.text)
         if context.session.state is State.ENDED and type(request) not in AFTER_THE_END:
             return _after_the_end(request)
+        if context.session.state is State.DETACHED and type(request) not in WITHOUT_A_PROCESS:
+            return _without_a_process(request)
+        if (instead := await handle_share.guard(context, request)) is not None:
+            return instead
         return await HANDLERS[type(request)](context, request)
     except TargetBusyError as error:
         return Close(Error(error.number, str(error), always_text=True), Detach.LOST)
@@ -78,12 +133,6 @@ async def dispatch(context: Context, request: requests.Request | Malformed) -> O
         # Of all clients only gdb offers this feature, and its versions since then take text here.
         text = type(request) in SHOWN_BY_GDB and b"no-resumed+" in context.session.features
         return Error(error.number, str(error), always_text=text)
-
-
-async def _attach(context: Context) -> None:
-    context.session.attached(await context.target.attach())
-    if context.capabilities.text_output is not None:
-        context.capabilities.text_output.set_console(context.console)
 
 
 def _after_the_end(request: requests.Request) -> Outcome:
@@ -94,3 +143,11 @@ def _after_the_end(request: requests.Request) -> Outcome:
             return Close(None, Detach.RESUME)
         case _:
             raise TargetGoneError("the target has ended")
+
+
+def _without_a_process(request: requests.Request) -> Outcome:
+    match request:
+        case requests.Kill(answered=False):
+            return Silent()
+        case _:
+            raise TargetGoneError("detached; 'attach 1' or 'run' comes back")

@@ -43,7 +43,7 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """``E NN``, or ``E.text`` for a client that offered ``error-message+``.
+    """``E NN``, or ``E.text`` for a client that offered ``error-message+``, or LLDB's ``E NN;hextext``.
 
     `always_text` sends the text in any case, where nobody takes it for data.
     """
@@ -55,6 +55,8 @@ class Error:
 
     def payload(self, features: Features) -> bytes:
         """The bytes of the packet."""
+        if b"QEnableErrorStrings" in features:
+            return b"E%02x;%b" % (self.number & 0xFF, hexlify(self.text[:400].encode("utf-8", "replace")))
         if not (self.always_text or b"error-message+" in features):
             return b"E%02x" % (self.number & 0xFF)
         printable = "".join(c if " " <= c <= "~" else "?" for c in self.text[:400])
@@ -99,20 +101,27 @@ class Registers:
 
 @dataclass(frozen=True, slots=True)
 class StopReply:
-    """``T``: a stop. `expedited` has (number, value) of the registers sent along; `core` may be None."""
+    """``T``: a stop. `expedited` has (number, value) of the registers sent along; `core` may be None.
+
+    `program_counters` has (thread, program counter) of all threads, for LLDB.
+    """
 
     plain: ClassVar = True
     stop: Stop
     core: int | None = None
     expedited: tuple[tuple[int, bytes], ...] = ()
+    program_counters: tuple[tuple[int, int], ...] = ()
 
     def payload(self, features: Features) -> bytes:
         """The bytes of the packet."""
         stop = self.stop
         core = "" if self.core is None else f"core:{self.core:x};"
         registers = "".join([f"{number:x}:{value.hex()};" for number, value in self.expedited])
-        head = f"T{stop_signal(stop):02x}thread:{stop.thread:x};{core}"
-        return f"{head}{registers}{_reason(stop, features)}".encode()
+        thread = thread_text(stop.thread, features)
+        threads = _thread_list(self.program_counters, features) if self.program_counters else ""
+        for_lldb = _lldb_reason(stop) if b"QThreadSuffixSupported" in features else ""
+        head = f"T{stop_signal(stop):02x}thread:{thread};{core}"
+        return f"{head}{registers}{threads}{for_lldb}{_reason(stop, features)}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +133,23 @@ class EndReply:
 
     def payload(self, features: Features) -> bytes:
         """The bytes of the packet."""
+        process = b";process:1" if b"multiprocess+" in features else b""
         if isinstance(self.event, Exited):
-            return b"W%02x" % (self.event.status & 0xFF)
-        return b"X%02x" % self.event.signal
+            return b"W%02x%b" % (self.event.status & 0xFF, process)
+        return b"X%02x%b" % (self.event.signal, process)
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadIds:
+    """`prefix` and thread ids: ``QC1``, ``m1,2``."""
+
+    plain: ClassVar = True
+    prefix: str
+    threads: tuple[int, ...]
+
+    def payload(self, features: Features) -> bytes:
+        """The bytes of the packet."""
+        return (self.prefix + ",".join(thread_text(thread, features) for thread in self.threads)).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +164,17 @@ class Console:
         return b"O" + self.text.hex().encode()
 
 
-Reply = Empty | Ok | Error | Raw | Hex | Registers | StopReply | EndReply | Console
+Reply = Empty | Ok | Error | Raw | Hex | Registers | StopReply | EndReply | ThreadIds | Console
+
+
+def thread_text(thread: int, features: Features) -> str:
+    """A thread id, in process 1 for a client that knows processes."""
+    return f"p1.{thread:x}" if b"multiprocess+" in features else f"{thread:x}"
+
+
+def _thread_list(program_counters: tuple[tuple[int, int], ...], features: Features) -> str:
+    threads = ",".join(thread_text(thread, features) for thread, _ in program_counters)
+    return f"threads:{threads};thread-pcs:{','.join(f'{pc:x}' for _, pc in program_counters)};"
 
 
 def stop_signal(stop: Stop) -> int:
@@ -172,3 +205,21 @@ def _reason(stop: Stop, features: Features) -> str:
     if stop.watch is not None:
         return f"{stop.watch.kind.value}:{stop.watch.address:x};"
     return _HISTORY_KEYS.get(stop.reason, "")
+
+
+LLDB_REASONS = {
+    StopReason.STEP: "trace",
+    StopReason.SOFTWARE_BREAKPOINT: "breakpoint",
+    StopReason.HARDWARE_BREAKPOINT: "breakpoint",
+    StopReason.INTERRUPT: "signal",
+    StopReason.EVENT: "exception",
+}
+"""Stop reasons in LLDB's words. It takes a watchpoint from its own key and the rest from the signal."""
+
+
+def _lldb_reason(stop: Stop) -> str:
+    reason = LLDB_REASONS.get(stop.reason)
+    if reason is None or (stop.reason is StopReason.EVENT and not stop.text):
+        return ""
+    description = f"description:{stop.text[:400].encode().hex()};" if stop.text else ""
+    return f"reason:{reason};{description}"

@@ -13,13 +13,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gdbstub.errors import RequestError
+from gdbstub.fields import (
+    ALL_THREADS,
+    ANY_THREAD,
+    TOP,
+    address_length,
+    hex_bytes,
+    number,
+    shown,
+    split,
+    thread_id,
+)
+from gdbstub.requests_control import CONTROL_PACKETS, ControlRequest
+from gdbstub.requests_lldb import LLDB_PACKETS, LldbRequest, thread_suffix
 
-ALL_THREADS = -1
-ANY_THREAD = 0
-_TOP = 1 << 64
-_HEX = re.compile(rb"[0-9a-fA-F]{1,32}")
 _DECIMAL_OR_HEX = re.compile(rb"(?:0[xX])?[0-9a-fA-F]{1,8}")
-_NAME = re.compile(rb"[A-Za-z.]+")
+_NAME = re.compile(rb"[A-Za-z.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +54,10 @@ class StopQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class ExtendedMode:
-    """``!``."""
-
-
-@dataclass(frozen=True, slots=True)
 class ReadGeneral:
-    """``g``."""
+    """``g``. This and its like may name a `thread` of their own, as LLDB does: ``g;thread:1;``."""
+
+    thread: int = ANY_THREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class WriteGeneral:
     """``G XX...``."""
 
     data: bytes
+    thread: int = ANY_THREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class ReadRegister:
     """``p n``."""
 
     number: int
+    thread: int = ANY_THREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class WriteRegister:
 
     number: int
     value: bytes
+    thread: int = ANY_THREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +199,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class DetachRequest:
-    """``D`` or ``D;pid``."""
+    """``D`` or ``D;pid``; LLDB's ``D1`` (`stay`) leaves the target stopped."""
+
+    stay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +274,6 @@ Request = (
     | Supported
     | StartNoAckMode
     | StopQuery
-    | ExtendedMode
     | ReadGeneral
     | WriteGeneral
     | ReadRegister
@@ -293,61 +303,18 @@ Request = (
     | SetStepPolicy
     | PhysicalQuery
     | SetPhysical
+    | LldbRequest
+    | ControlRequest
 )
 
 
-def number(text: bytes, *, below: int = _TOP) -> int:
-    """A hex number ``0 <= n < below``."""
-    if _HEX.fullmatch(text) is None or (value := int(text, 16)) >= below:
-        raise RequestError(f"not a hex number below {below:#x}: {_shown(text)}")
-    return value
-
-
-def hex_bytes(text: bytes) -> bytes:
-    """The bytes that pairs of hex digits stand for."""
-    try:
-        # fromhex() would also take blanks between the pairs.
-        if len(text) % 2 == 0 and (not text or text.isalnum()):
-            return bytes.fromhex(text.decode("ascii"))
-    except ValueError:
-        pass
-    raise RequestError("not pairs of hex digits")
-
-
-def thread_id(text: bytes) -> int:
-    """A thread id, -1 for all, 0 for any. The multiprocess form is read with the one process 1."""
-    if text.startswith(b"p"):
-        process, dot, text = text[1:].partition(b".")
-        if process not in (b"-1", b"0") and number(process, below=1 << 31) != 1:
-            raise RequestError("there is one process, 1")
-        if not dot:
-            return ALL_THREADS
-    return ALL_THREADS if text == b"-1" else number(text, below=1 << 31)
-
-
-def _shown(text: bytes) -> str:
-    return ascii(text[:40].decode("latin-1"))
-
-
-def _split(text: bytes, separator: bytes) -> tuple[bytes, bytes]:
-    left, found, right = text.partition(separator)
-    if not found:
-        raise RequestError(f"{separator.decode()} missing in {_shown(text)}")
-    return left, right
-
-
-def _address_length(text: bytes) -> tuple[int, int]:
-    address, length = _split(text, b",")
-    return number(address), number(length)
-
-
 def _written(text: bytes, decode: Callable[[bytes], bytes]) -> WriteMemory:
-    place, contents = _split(text, b":")
-    address, length = _address_length(place)
+    place, contents = split(text, b":")
+    address, length = address_length(place)
     data = decode(contents)
     if len(data) != length:
         raise RequestError(f"{length} bytes announced, {len(data)} sent")
-    if address + length > _TOP:
+    if address + length > TOP:
         raise RequestError("the range leaves the address space")
     return WriteMemory(address, data)
 
@@ -361,9 +328,25 @@ def _supported(rest: bytes) -> Request:
     return Supported(frozenset(feature for feature in rest.removeprefix(b":").split(b";") if feature))
 
 
+def _read_general(rest: bytes) -> Request:
+    text, thread = thread_suffix(rest)
+    return Unknown() if text else ReadGeneral(thread)
+
+
+def _write_general(rest: bytes) -> Request:
+    text, thread = thread_suffix(rest)
+    return WriteGeneral(hex_bytes(text), thread)
+
+
+def _read_register(rest: bytes) -> Request:
+    text, thread = thread_suffix(rest)
+    return ReadRegister(number(text, below=1 << 16), thread)
+
+
 def _write_register(rest: bytes) -> Request:
-    register, value = _split(rest, b"=")
-    return WriteRegister(number(register, below=1 << 16), hex_bytes(value))
+    text, thread = thread_suffix(rest)
+    register, value = split(text, b"=")
+    return WriteRegister(number(register, below=1 << 16), hex_bytes(value), thread)
 
 
 def _select_thread(rest: bytes) -> Request:
@@ -377,7 +360,7 @@ def _transfer(rest: bytes) -> Request:
     parts = rest[1:].split(b":", 3)
     if not rest.startswith(b":") or len(parts) != 4 or parts[1] != b"read":
         return Unknown()
-    offset, length = _address_length(parts[3])
+    offset, length = address_length(parts[3])
     return Transfer(parts[0].decode("latin-1"), parts[2].decode("latin-1"), offset, length)
 
 
@@ -402,9 +385,9 @@ def _cont_action(text: bytes) -> ContAction:
     if kind in ("C", "S"):
         return ContAction(kind, thread, signal=number(rest, below=256))
     if kind == "r":
-        start, end = _address_length(rest)
+        start, end = address_length(rest)
         return ContAction(kind, thread, start=start, end=end)
-    raise RequestError(f"no vCont action: {_shown(text)}")
+    raise RequestError(f"no vCont action: {shown(text)}")
 
 
 def _cont(rest: bytes) -> Request:
@@ -426,7 +409,7 @@ def _point(insert: bool) -> Callable[[bytes], Request]:
         if fields[0] not in (b"0", b"1", b"2", b"3", b"4"):
             return Unknown()
         address, kind = number(fields[1]), number(fields[2])
-        if address + kind > _TOP:
+        if address + kind > TOP:
             raise RequestError("the range leaves the address space")
         return Point(insert, int(fields[0]), address, kind, extra)
 
@@ -442,7 +425,9 @@ def _attached(rest: bytes) -> Request:
 
 
 def _detach(rest: bytes) -> Request:
-    return DetachRequest() if not rest or rest.startswith(b";") else Unknown()
+    mode, _, _ = rest.partition(b";")
+    modes: dict[bytes, Request] = {b"": DetachRequest(), b"1": DetachRequest(stay=True)}
+    return modes.get(mode, Unknown())
 
 
 def _vkill(rest: bytes) -> Request:
@@ -459,14 +444,14 @@ def _search(rest: bytes) -> Request:
     if not rest.startswith(b":memory:"):
         return Unknown()
     address, _, length_pattern = rest.removeprefix(b":memory:").partition(b";")
-    length, pattern = _split(length_pattern, b";")
+    length, pattern = split(length_pattern, b";")
     if not pattern:
         raise RequestError("nothing to search for")
     return SearchMemory(number(address), number(length), pattern)
 
 
 def _crc(rest: bytes) -> Request:
-    return MemoryCrc(*_address_length(rest[1:])) if rest.startswith(b":") else Unknown()
+    return MemoryCrc(*address_length(rest[1:])) if rest.startswith(b":") else Unknown()
 
 
 def _step_policy(rest: bytes) -> Request:
@@ -483,23 +468,22 @@ def _physical(rest: bytes) -> Request:
 
 
 PACKETS: dict[bytes, Callable[[bytes], Request]] = {
-    b"!": _exactly(ExtendedMode()),
     b"?": _exactly(StopQuery()),
     b"c": _resume(step=False),
     b"C": _resume_signal(step=False),
     b"D": _detach,
-    b"g": _exactly(ReadGeneral()),
-    b"G": lambda rest: WriteGeneral(hex_bytes(rest)),
+    b"g": _read_general,
+    b"G": _write_general,
     b"H": _select_thread,
     b"k": _exactly(Kill(answered=False)),
-    b"m": lambda rest: ReadMemory(*_address_length(rest)),
+    b"m": lambda rest: ReadMemory(*address_length(rest)),
     b"M": lambda rest: _written(rest, hex_bytes),
-    b"p": lambda rest: ReadRegister(number(rest, below=1 << 16)),
+    b"p": _read_register,
     b"P": _write_register,
     b"s": _resume(step=True),
     b"S": _resume_signal(step=True),
     b"T": lambda rest: ThreadAlive(thread_id(rest)),
-    b"x": lambda rest: ReadMemory(*_address_length(rest), binary=True),
+    b"x": lambda rest: ReadMemory(*address_length(rest), binary=True),
     b"X": lambda rest: _written(rest, bytes),
     b"z": _point(insert=False),
     b"Z": _point(insert=True),
@@ -524,15 +508,35 @@ PACKETS: dict[bytes, Callable[[bytes], Request]] = {
     b"vCont": _cont,
     b"vKill": _vkill,
 }
-"""Packet name to the parser of what follows the name. Names starting with q, Q or v are words, all
+"""Packet name to the parser of what follows the name. Names starting with j, q, Q or v are words, all
 others one byte."""
+
+_EXTENSIONS: dict[bytes, Callable[[bytes], LldbRequest | ControlRequest | None]] = {
+    **LLDB_PACKETS,
+    **CONTROL_PACKETS,
+}
+PACKET_NAMES = frozenset({*PACKETS, *_EXTENSIONS})
+"""Every name that `parse` knows."""
+_RUN_ON = (b"qThreadStopInfo", b"MultiMemRead:")
+"""Names that what follows cannot be told from by its letters."""
 
 
 def parse(payload: bytes) -> Request:
     """The request in a packet's payload. Raises RequestError when a known packet is malformed."""
     name = payload[:1]
-    if name in (b"q", b"Q", b"v"):
-        match = _NAME.match(payload)
-        name = match[0] if match else name
+    if name in (b"j", b"q", b"Q", b"v", b"M"):
+        name = _word(payload, name)
+    rest = payload[len(name) :]
     parser = PACKETS.get(name)
-    return Unknown() if parser is None else parser(payload[len(name) :])
+    if parser is not None:
+        return parser(rest)
+    extension = _EXTENSIONS.get(name)
+    return (extension(rest) if extension is not None else None) or Unknown()
+
+
+def _word(payload: bytes, first: bytes) -> bytes:
+    for name in _RUN_ON:
+        if payload.startswith(name):
+            return name
+    match = _NAME.match(payload) if first != b"M" else None
+    return match[0] if match else first

@@ -7,6 +7,8 @@ wait to be sent.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import logging
 import socket
@@ -15,15 +17,18 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from gdbstub.addresses import Address, StdioAddress, is_local
-from gdbstub.context import Capabilities, Close, Context, Job, Outcome, Resume
+from gdbstub.capabilities import Capabilities, NonStop
+from gdbstub.context import ChangeMode, Close, Context, Follow, Job, Leave, Outcome, Resume, Silent
 from gdbstub.errors import ProtocolError, StubError, TargetError
+from gdbstub.handle_query import event_reply
 from gdbstub.handle_run import report
 from gdbstub.handlers import dispatch
 from gdbstub.listen import SocketTransport, listening, peer_allowed, peer_name, stdio_stream
-from gdbstub.replies import Error, Reply
+from gdbstub.replies import Error, Ok, Reply
 from gdbstub.requests import Request
-from gdbstub.session import Interrupted, Malformed, Session, State, Step
-from gdbstub.target import Client, Detach, Event, Target
+from gdbstub.session import Interrupted, Malformed, NonStopState, Session, State, Step
+from gdbstub.signals import Signal
+from gdbstub.target import Client, Detach, Event, Stop, StopReason, Target
 
 OpenTarget = Callable[[Client], Target]
 
@@ -43,12 +48,21 @@ class Connection:
         self._client = client
         self._session = session
         self._context = Context(
-            session, target, Capabilities.of(target), trio.lowlevel.checkpoint, self._console
+            session=session,
+            target=target,
+            capabilities=Capabilities.of(target),
+            pause=trio.lowlevel.checkpoint,
+            console=self._console,
+            name=client.name,
+            give_up=self._give_up,
         )
         self._log = logging.getLogger("gdbstub.server")
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._job_scope: trio.CancelScope | None = None
+        self._follow_scope: trio.CancelScope | None = None
+        self._collect_scope: trio.CancelScope | None = None
+        self._stood = trio.Event()
         self._flushing = False
         # Whoever holds it takes events from the session, answers them, and sends.
         self._pump_lock = trio.Lock()
@@ -110,7 +124,9 @@ class Connection:
 
     async def _answer(self, event: Request | Malformed | Interrupted) -> None:
         if isinstance(event, Interrupted):
-            if self._session.state is State.RUNNING:
+            if self._follow_scope is not None:
+                self._follow_scope.cancel()
+            elif self._session.state is State.RUNNING:
                 self._target.interrupt()
             elif self._job_scope is not None:
                 self._job_scope.cancel()
@@ -127,6 +143,16 @@ class Connection:
                 self._start(lambda: self._run_job(outcome, self._job_scope))
             case Close():
                 await self._close(outcome)
+            case Leave():
+                await self._leave(outcome)
+            case ChangeMode():
+                await self._change_mode(outcome.non_stop)
+            case Follow():
+                self._session.advance(Step.RESUMED)
+                self._follow_scope = trio.CancelScope()
+                self._start(self._follow)
+            case Silent():
+                pass
             case reply:
                 self._session.send(reply)
 
@@ -158,6 +184,7 @@ class Connection:
             return
         self._session.advance(Step.RESUMED)
         if event is None:
+            self._stood = trio.Event()
             self._start(self._wait_stop)
         else:
             await self._report(event)
@@ -172,9 +199,108 @@ class Connection:
         await self._lock()
         try:
             await self._report(event)
+            self._stood.set()
             await self._pump()
         finally:
             self._pump_lock.release()
+
+    async def _follow(self) -> None:
+        """Wait for the stop of a plan that another client has started, or until this one has enough."""
+        shared, last = self._context.capabilities.shared, self._session.last_event
+        if shared is None or self._follow_scope is None:
+            raise StubError("nothing to follow")
+        thread = last.thread if isinstance(last, Stop) else 1
+        event: Event = Stop(StopReason.INTERRUPT, thread, text="the target runs on: another controls it")
+        with self._follow_scope:
+            event = await shared.follow()
+        await self._lock()
+        try:
+            self._follow_scope = None
+            await self._report(event)
+            await self._pump()
+        finally:
+            self._pump_lock.release()
+
+    async def _change_mode(self, non_stop: bool) -> None:
+        capability, session = self._context.capabilities.non_stop, self._session
+        if capability is None or non_stop == (session.non_stop is not None):
+            session.send(Ok())
+            return
+        self._stop_collecting()
+        try:
+            await capability.set_non_stop(non_stop)
+        except TargetError as error:
+            session.send(Error(error.number, str(error)))
+            return
+        if non_stop:
+            threads = await self._target.threads()
+            standing = {info.id: Stop(StopReason.ATTACHED, info.id, Signal.NONE) for info in threads}
+            if isinstance(session.last_event, Stop):
+                standing[session.last_event.thread] = session.last_event
+            session.non_stop = NonStopState(standing)
+            self._collect_scope = trio.CancelScope()
+            self._start(functools.partial(self._collect, capability, self._collect_scope))
+        session.send(Ok())
+
+    def _stop_collecting(self) -> None:
+        self._session.non_stop = None
+        if self._collect_scope is not None:
+            self._collect_scope.cancel()
+            self._collect_scope = None
+
+    async def _collect(self, capability: NonStop, scope: trio.CancelScope) -> None:
+        """Tell the client of each thread that stops, one notification at a time."""
+        with scope:
+            while True:
+                event = await capability.next_stop()
+                await self._lock()
+                try:
+                    await self._announce(event)
+                    await self._pump()
+                finally:
+                    self._pump_lock.release()
+                if not isinstance(event, Stop):
+                    return
+
+    async def _announce(self, event: Event) -> None:
+        session, state = self._session, self._session.non_stop
+        if state is None or session.state is not State.IDLE:
+            return
+        if isinstance(event, Stop):
+            if event.reason is StopReason.INTERRUPT and event.thread in state.halted:
+                event = dataclasses.replace(event, signal=Signal.NONE)
+            state.halted.discard(event.thread)
+            state.stops[event.thread] = event
+        else:
+            session.stopped(event)
+        state.queue.append(event)
+        if not state.told:
+            state.told = True
+            session.notify(await event_reply(self._context, state.queue[0]))
+
+    async def _give_up(self) -> None:
+        """Another client takes control: the target stops here first, and this client is told so."""
+        session, shared = self._session, self._context.capabilities.shared
+        if session.non_stop is not None or session.state is State.BUSY:
+            raise TargetError(f"{self._client.name} cannot give control away now")
+        if session.state is State.RUNNING:
+            self._target.interrupt()
+            await self._stood.wait()
+        await self._lock()
+        try:
+            if session.state is State.IDLE and shared is not None:
+                await shared.give_up_control()
+                session.looks_on = True
+        finally:
+            self._pump_lock.release()
+
+    async def _leave(self, leave: Leave) -> None:
+        """Detach and stay connected, for `vAttach` or `vRun`."""
+        with trio.CancelScope(shield=True):
+            await self._release(leave.detach)
+        self._session.advance(Step.LEFT)
+        if leave.reply is not None:
+            self._session.send(leave.reply)
 
     async def _run_job(self, job: Job, scope: trio.CancelScope | None) -> None:
         reply: Reply = Error(_EINTR, "interrupted")
@@ -204,8 +330,20 @@ class Connection:
     async def _detach(self, how: Detach) -> None:
         state = self._session.state
         self._session.advance(Step.CLOSED)
-        if state not in (State.UNATTACHED, State.CLOSED):
+        self._stood.set()
+        if state not in (State.UNATTACHED, State.DETACHED, State.CLOSED):
+            await self._release(how)
+
+    async def _release(self, how: Detach) -> None:
+        """Give the target back, and then control, in this order."""
+        self._stop_collecting()
+        self._session.files.clear()
+        try:
             await self._target.detach(how)
+        finally:
+            if self._session.seat is not None:
+                self._session.seat.leave()
+                self._session.seat = None
 
 
 async def serve_stream(

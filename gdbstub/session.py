@@ -16,6 +16,9 @@ While the target runs, or a long request works, packets wait (bounded) and only 
     UNATTACHED --ATTACHED--> IDLE --RESUMED-----> RUNNING --STOPPED--> IDLE
                              IDLE --JOB_STARTED-> BUSY ----JOB_DONE--> IDLE
                              RUNNING --ENDED----> ENDED      any --CLOSED--> CLOSED
+                             IDLE --LEFT--------> DETACHED --ATTACHED--> IDLE
+
+In non-stop mode the session stays IDLE while threads run, and `NonStopState` knows who does.
 
 Source: *Debugging with GDB*, appendix "Remote Protocol", sections "Overview", "Interrupts" and
 "Packet Acknowledgment".
@@ -29,8 +32,10 @@ from dataclasses import dataclass
 
 from gdbstub import framing
 from gdbstub.errors import ProtocolError, RequestError, StubError
+from gdbstub.fields import ANY_THREAD
+from gdbstub.lease import Seat
 from gdbstub.replies import Console, Features, Reply
-from gdbstub.requests import ANY_THREAD, Cont, Request, parse
+from gdbstub.requests import Cont, Request, parse
 from gdbstub.target import Exited, Killed, ResumePlan, Stop
 
 PACKET_SIZE = 0x20000
@@ -39,6 +44,8 @@ NEGOTIATED = frozenset({b"swbreak+", b"hwbreak+", b"error-message+", b"multiproc
 """The client's features that are remembered."""
 MAX_CONSOLE = 1 << 22
 """Bytes of console output that may wait to be sent."""
+DEFAULT_TRACE_SIZE = 1 << 16
+"""Bytes of branch trace until the client names another size."""
 _UNSAID = 1 << 14
 _REMEMBERED = 16
 _CACHED = 256
@@ -54,6 +61,7 @@ class State(enum.Enum):
     IDLE = "idle"
     RUNNING = "running"
     BUSY = "busy"
+    DETACHED = "detached"
     ENDED = "ended"
     CLOSED = "closed"
 
@@ -66,6 +74,7 @@ class Step(enum.Enum):
     RESUMED = "resumed"
     STOPPED = "stopped"
     ENDED = "ended"
+    LEFT = "left"
     JOB_STARTED = "job started"
     JOB_DONE = "job done"
     CLOSED = "closed"
@@ -78,6 +87,10 @@ TRANSITIONS: dict[tuple[State, Step], State] = {
     (State.BUSY, Step.JOB_DONE): State.IDLE,
     (State.RUNNING, Step.STOPPED): State.IDLE,
     (State.RUNNING, Step.ENDED): State.ENDED,
+    (State.IDLE, Step.ENDED): State.ENDED,
+    (State.IDLE, Step.LEFT): State.DETACHED,
+    (State.ENDED, Step.LEFT): State.DETACHED,
+    (State.DETACHED, Step.ATTACHED): State.IDLE,
     **{(state, Step.CLOSED): State.CLOSED for state in State},
 }
 """Every allowed step; any other is a bug of the owner."""
@@ -98,6 +111,19 @@ class Malformed:
 SessionEvent = Request | Malformed | Interrupted
 
 
+class NonStopState:
+    """Who runs in non-stop mode, and which stops the client has not fetched yet."""
+
+    def __init__(self, stops: dict[int, Stop]) -> None:
+        self.stops = stops
+        """The last stop of each thread that stands."""
+        self.halted: set[int] = set()
+        """Threads asked to stop by ``vCont;t``, whose stop is no signal."""
+        self.queue: deque[Stop | Exited | Killed] = deque()
+        """Stops to tell; while `told`, the client knows of the first."""
+        self.told = False
+
+
 class Session:
     """The protocol's state for one connection. Everything here is forgotten with the connection."""
 
@@ -115,6 +141,14 @@ class Session:
         """How many bytes `take_output` would give."""
         self.cores: dict[int, int | None] = {}
         self.last_plan: tuple[Cont, int, ResumePlan] | None = None
+        self.options: Features = frozenset()
+        self.extended = False
+        self.seat: Seat | None = None
+        self.looks_on = False
+        self.non_stop: NonStopState | None = None
+        self.saved_registers: dict[int, tuple[tuple[str, bytes], ...]] = {}
+        self.files: dict[int, bytes] = {}
+        self.trace_size = DEFAULT_TRACE_SIZE
         self._unsaid = ""
         self._parsed: dict[bytes, Request] = {}
         self._given: dict[tuple[int, str], deque[bytes]] = {}
@@ -139,14 +173,15 @@ class Session:
     def stopped(self, event: Stop | Exited | Killed) -> None:
         """The plan ended. Selects the thread that stopped."""
         self.advance(Step.STOPPED if isinstance(event, Stop) else Step.ENDED)
-        self._note(event)
+        self.noted(event)
 
     def attached(self, stop: Stop) -> None:
         """The target is attached and stands still."""
         self.advance(Step.ATTACHED)
-        self._note(stop)
+        self.noted(stop)
 
-    def _note(self, event: Stop | Exited | Killed) -> None:
+    def noted(self, event: Stop | Exited | Killed) -> None:
+        """The target stands there now: the plan ended, it was restarted, or stopped as control moved."""
         self.last_event = event
         self.selected_general = event.thread if isinstance(event, Stop) else ANY_THREAD
         self.selected_continue = ANY_THREAD
@@ -161,7 +196,12 @@ class Session:
 
     def negotiate(self, offered: Features) -> None:
         """Replace the client's features by those it offers now."""
-        self.features = offered & NEGOTIATED
+        self.features = (offered & NEGOTIATED) | self.options
+
+    def enable(self, option: bytes) -> None:
+        """Turn on one of LLDB's options, for good."""
+        self.options |= {option}
+        self.features |= {option}
 
     def stop_acknowledging(self) -> None:
         """Enter no-ack mode. The reply to the request that asks for it is still acknowledged."""
@@ -255,6 +295,11 @@ class Session:
             size = self.packet_size // 2 - 1
             for start in range(0, len(data), size):
                 self.send(Console(data[start : start + size]))
+
+    def notify(self, reply: Reply) -> None:
+        """Queue `reply` as a stop notification. Nothing acknowledges it."""
+        payload = b"Stop:" + reply.payload(self.features)
+        self._queue(framing.frame(payload, start=b"%", plain=reply.plain))
 
     def _queue(self, data: bytes) -> None:
         self._output.append(data)

@@ -178,6 +178,10 @@ class ResumePlan:
                 return entry.action
         return Stay()
 
+    def names(self, thread: int) -> bool:
+        """Whether an action is meant for `thread`."""
+        return any(entry.thread is None or entry.thread == thread for entry in self.actions)
+
 
 @dataclass(frozen=True, slots=True)
 class ThreadInfo:

@@ -265,4 +265,5 @@ def x86_64(*, avx: bool = False, linux: bool = False) -> Description:
         expedited=("rip", "rsp", "rbp", "eflags"),
         program_counter="rip",
         osabi=None if linux else "none",
+        triple="x86_64-unknown-linux" if linux else "x86_64-unknown-none",
     )

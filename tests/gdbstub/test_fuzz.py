@@ -8,7 +8,7 @@ import trio.testing
 
 import gdbstub
 from gdbstub import framing
-from gdbstub.requests import PACKETS
+from gdbstub.requests import PACKET_NAMES
 from gdbstub.server import serve_stream
 from tests.helpers.serve_toy import toy_with_programs
 
@@ -16,7 +16,7 @@ SEEDS = range(150)
 PACKETS_PER_SESSION = 60
 MAX_REPLY_BYTES = 1 << 25
 ENDING = {b"k", b"D", b"vKill"}
-NAMES = sorted(PACKETS.keys() - ENDING) * 4 + sorted(ENDING)
+NAMES = sorted(PACKET_NAMES - ENDING) * 4 + sorted(ENDING)
 ARGUMENTS = [
     *(b"", b"0", b"1", b"-1", b"p1.1", b"1000,10", b"1000,4:00112233", b"1000,4:abcd"),
     *(b"10=0000000000000000", b"g1", b"c1", b";s:1;c", b";c", b";r1000,1005:1", b"?", b"0,1003,1"),

@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import trio
@@ -36,7 +36,7 @@ def test_a_module_imports_the_standard_library_and_trio_only_at_the_edge(module:
 
 
 def test_every_request_has_a_handler() -> None:
-    parsed = set(requests.Request.__args__)
+    parsed = set(get_args(requests.Request))
     assert set(handlers.HANDLERS) == parsed
 
 

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdbstub import requests as rq
+from gdbstub import requests_control as rc
+from gdbstub import requests_lldb as rl
 from gdbstub.errors import RequestError
 
 WELL_FORMED = [
@@ -13,7 +15,7 @@ WELL_FORMED = [
     (b"qSupportedswbreak+", rq.Unknown()),
     (b"QStartNoAckMode", rq.StartNoAckMode()),
     (b"?", rq.StopQuery()),
-    (b"!", rq.ExtendedMode()),
+    (b"!", rc.ExtendedMode()),
     (b"g", rq.ReadGeneral()),
     (b"G00ff", rq.WriteGeneral(b"\x00\xff")),
     (b"p1a", rq.ReadRegister(26)),
@@ -71,8 +73,49 @@ WELL_FORMED = [
     (b"vMustReplyEmpty", rq.Unknown()),
     (b"qTStatus", rq.Unknown()),
     (b"bs", rq.Unknown()),
-    (b"vFile:open:2f,0,0", rq.Unknown()),
-    (b"R00", rq.Unknown()),
+    (b"vFile:open:2f61,0,1b6", rc.FileOpen("/a", 0)),
+    (b"vFile:pread:3,100,20", rc.FileRead(3, 256, 32)),
+    (b"vFile:close:3", rc.FileClose(3)),
+    (b"vFile:fstat:3", rc.FileStat(3)),
+    (b"vFile:stat:2f61", rc.FileStat(path="/a")),
+    (b"vFile:setfs:0", rc.FileSystem()),
+    (b"vFile:size:2f61", rc.FileSize("/a")),
+    (b"vFile:exists:2f61", rc.FileSize("/a", exists=True)),
+    (b"vFile:unlink:2f61", rc.FileChange()),
+    (b"vFile:chmod:2f61", rq.Unknown()),
+    (b"vRun;;2d78", rc.RunProgram("", ("-x",))),
+    (b"vAttach;1", rc.AttachTo(1)),
+    (b"QNonStop:1", rc.SetNonStop(True)),
+    (b"QNonStop:2", rq.Unknown()),
+    (b"vStopped", rc.NextStop()),
+    (b"vCtrlC", rc.CtrlC()),
+    (b"Qbtrace:bts", rc.BranchTraceRequest(True)),
+    (b"Qbtrace:off", rc.BranchTraceRequest(False)),
+    (b"Qbtrace:pt", rq.Unknown()),
+    (b"Qbtrace-conf:bts:size=10000", rc.BranchTraceSize(0x10000)),
+    (b"g;thread:2;", rq.ReadGeneral(2)),
+    (b"p10;thread:p1.2;", rq.ReadRegister(16, 2)),
+    (b"P10=0a0b;thread:1;", rq.WriteRegister(16, b"\x0a\x0b", 1)),
+    (b"G0a;thread:1;", rq.WriteGeneral(b"\x0a", 1)),
+    (b"D1", rq.DetachRequest(stay=True)),
+    (b"D2", rq.Unknown()),
+    (b"QThreadSuffixSupported", rl.EnableOption(b"QThreadSuffixSupported")),
+    (b"qHostInfo", rl.HostInfo()),
+    (b"qThreadStopInfoa", rl.ThreadStop(10)),
+    (b"qMemoryRegionInfo:1000", rl.RegionQuery(0x1000)),
+    (b"qMemoryRegionInfo", rl.RegionQuery(None)),
+    (b"MultiMemRead:ranges:10,2,20,0;", rl.ReadMany(((0x10, 2), (0x20, 0)))),
+    (b"MultiMemRead:ranges:10,2;options:;", rl.ReadMany(((0x10, 2),))),
+    (
+        b'jMultiBreakpoint:{"breakpoint_requests":["Z0,10,1","z1,20,1"]}',
+        rl.PointMany((b"Z0,10,1", b"z1,20,1")),
+    ),
+    (b"QSaveRegisterState;thread:1;", rl.SaveRegisters(1)),
+    (b"QRestoreRegisterState:12;thread:1;", rl.RestoreRegisters(12, 1)),
+    (b"qEcho:abc", rl.Echo(b"qEcho:abc")),
+    (b"qSupportsDetachAndStayStopped:", rl.DetachStopped()),
+    (b"jThreadExtendedInfo:", rq.Unknown()),
+    (b"R00", rc.RestartRequest()),
     (b"", rq.Unknown()),
     (b"\xff\x00", rq.Unknown()),
 ]
@@ -113,6 +156,23 @@ MALFORMED = [
     b"Z0,10,1,1",
     b"Z2,ffffffffffffffff,2",
     b"qRcmd,6",
+    b"MultiMemRead:",
+    b"MultiMemRead:ranges:10;",
+    b"MultiMemRead:ranges:10,2",
+    b"MultiMemRead:ranges:10,2;blah:;",
+    b"MultiMemRead:ranges:" + b"0,0," * 2000 + b";",
+    b"jMultiBreakpoint:{",
+    b"jMultiBreakpoint:[1]",
+    b'jMultiBreakpoint:{"breakpoint_requests":[1]}',
+    b"jMultiBreakpoint:" + b"[" * 100_000,
+    b"qThreadStopInfo",
+    b"QRestoreRegisterState:x",
+    b"vFile:open:2f",
+    b"vFile:open:" + b"2f" * 5000 + b",0,0",
+    b"vFile:pread:3",
+    b"vAttach;zz",
+    b"Qbtrace-conf:bts:size=",
+    b"g;thread:zz;",
     b"qSearch:memory:0;10;",
     b"qSearch:memory:0;10",
     b"qThreadExtraInfo,",
@@ -131,7 +191,7 @@ def test_a_malformed_packet_is_a_request_error(payload: bytes) -> None:
         rq.parse(payload)
 
 
-names = st.sampled_from(sorted(rq.PACKETS))
+names = st.sampled_from(sorted(rq.PACKET_NAMES))
 
 
 @given(st.one_of(st.binary(max_size=200), st.builds(bytes.__add__, names, st.binary(max_size=60))))

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
+import trio
+
+from gdbstub.capabilities import Block, MemoryRegion, Table
+from gdbstub.errors import TargetBusyError, TargetError
 from gdbstub.evaluator import EvaluationError, evaluate, holds
+from gdbstub.lease import Lease
 from gdbstub.predicate import Program
-from gdbstub.target import BreakpointKind, Stop, WatchKind
+from gdbstub.target import (
+    BreakpointKind,
+    Detach,
+    Event,
+    ResumePlan,
+    Stay,
+    Stop,
+    StopReason,
+    ThreadAction,
+    WatchKind,
+)
 from tests.helpers.toy_target import RAM_SIZE, ToyTarget
 
 PointKey = tuple[BreakpointKind | WatchKind, int, int]
+
+MAPS = "0000000000001000-0000000000002000 r-xp 00000000 00:00 0          [toy code]\n"
+FILES = {"/proc/1/maps": MAPS.encode(), "/boot/toy": bytes(range(256)) * 600}
+TABLES = {"vcpus": Table(("Number", "State"), (("0", "runs & <runs>"), ("1", "halted")))}
+REGIONS = (
+    MemoryRegion(0, 0x1000),
+    MemoryRegion(0x1000, 0x1000, readable=True, executable=True, name="code"),
+    MemoryRegion(0x2000, 0xE000, readable=True, writable=True),
+    MemoryRegion(0x10000, 2**64 - 0x10000),
+)
 
 
 class FullToy(ToyTarget):
@@ -19,9 +46,22 @@ class FullToy(ToyTarget):
         super().__init__(threads=threads)
         self.conditions: dict[PointKey, tuple[Sequence[Program], Sequence[Program], bool]] = {}
         self.console: Callable[[str], None] = lambda text: None
+        self.restarts = 0
+        self.traced: dict[int, int] = {}
+        self.is_non_stop = False
+        self._running: dict[int, Iterator[Event | None]] = {}
+        self._halts: deque[int] = deque()
+        self._something_runs = trio.Event()
 
     def set_console(self, write: Callable[[str], None]) -> None:
         self.console = write
+
+    async def detach(self, how: Detach) -> None:
+        await self.set_non_stop(False)
+        self.conditions.clear()
+        await super().detach(how)
+
+    # --- conditions ----------------------------------------------------------------------------------
 
     async def set_conditions(
         self,
@@ -68,3 +108,162 @@ class FullToy(ToyTarget):
         touched = [w for w in self.watches if w[0] in kinds and w[1] <= address < w[1] + w[2]]
         counts = [self._counts(thread, watch) for watch in touched]
         return hit if any(counts) else None
+
+    # --- memory map, files, tables, branch trace -----------------------------------------------------
+
+    async def memory_region(self, thread: int, address: int) -> MemoryRegion:
+        return next(region for region in REGIONS if region.start <= address < region.start + region.size)
+
+    async def read_file(self, path: str) -> bytes | None:
+        return FILES.get(path)
+
+    async def executable(self) -> str | None:
+        return "/boot/toy"
+
+    async def tables(self) -> Sequence[tuple[str, str]]:
+        return [(name, f"the {name}") for name in TABLES]
+
+    async def table(self, name: str) -> Table | None:
+        return TABLES.get(name)
+
+    async def set_branch_trace(self, thread: int, size: int | None) -> None:
+        if size is None:
+            self.traced.pop(thread, None)
+        else:
+            self.traced[thread] = size
+
+    async def branch_trace(self, thread: int) -> Sequence[Block]:
+        if thread not in self.traced:
+            raise TargetError("not traced")
+        return [Block(0x1001, self._pc(thread)), Block(0x1001, 0x1008), Block(0x1000, 0x1008)]
+
+    # --- restart -------------------------------------------------------------------------------------
+
+    async def restart(self) -> Stop:
+        self.restarts += 1
+        for number, registers in enumerate(self.registers):
+            registers["rip"] = (0x1000 + 0x100 * number).to_bytes(8, "little")
+            registers["rax"] = bytes(8)
+        return Stop(StopReason.ATTACHED, 1)
+
+    # --- non-stop ------------------------------------------------------------------------------------
+
+    async def set_non_stop(self, on: bool) -> None:
+        self.is_non_stop = on
+        self._running.clear()
+        self._halts.clear()
+
+    async def start(self, plan: ResumePlan) -> None:
+        for thread in range(1, len(self.registers) + 1):
+            action = plan.action_for(thread)
+            if thread not in self._running and not isinstance(action, Stay):
+                self._running[thread] = self._run(ResumePlan((ThreadAction(action, thread),)))
+                self._interrupted = False
+        self._something_runs.set()
+
+    async def halt(self, threads: Sequence[int]) -> None:
+        self._halts.extend(threads)
+        self._something_runs.set()
+
+    async def next_stop(self) -> Event:
+        while True:
+            while self._halts:
+                thread = self._halts.popleft()
+                if self._running.pop(thread, None) is not None:
+                    return Stop(StopReason.INTERRUPT, thread)
+            for thread, ticks in list(self._running.items()):
+                for event in itertools.islice(ticks, 50):
+                    if event is not None:
+                        del self._running[thread]
+                        return event
+            if not self._running:
+                self._something_runs = trio.Event()
+                await self._something_runs.wait()
+            await trio.lowlevel.checkpoint()
+
+
+class SharedMachine:
+    """A `FullToy` that several connections share; `view` is the target of one of them."""
+
+    def __init__(self, toy: FullToy) -> None:
+        self.toy = toy
+        self.lease = Lease()
+        self.event: Event | None = None
+        self.ended = trio.Event()
+        self.running = False
+
+    def view(self) -> SharedView:
+        return SharedView(self)
+
+
+class SharedView:
+    """One connection's view of a `SharedMachine`."""
+
+    def __init__(self, machine: SharedMachine) -> None:
+        self._machine = machine
+        self._toy = machine.toy
+        self._in_control = False
+        self.description = machine.toy.description
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("threads", "read_registers", "write_registers", "read_memory", "write_memory"):
+            return getattr(self._toy, name)
+        if name in ("set_breakpoint", "clear_breakpoint", "monitor"):
+            return getattr(self._toy, name)
+        raise AttributeError(name)
+
+    @property
+    def lease(self) -> Lease:
+        return self._machine.lease
+
+    async def attach(self) -> Stop:
+        if self._machine.running:
+            raise TargetBusyError("a machine that runs")
+        self._in_control = True
+        return Stop(StopReason.ATTACHED, 1)
+
+    async def look_on(self) -> Stop:
+        return Stop(StopReason.ATTACHED, 1)
+
+    async def take_control(self) -> Stop:
+        self._in_control = True
+        if self._machine.running:
+            self._toy.interrupt()
+            await self._machine.ended.wait()
+        return Stop(StopReason.ATTACHED, 2)
+
+    async def give_up_control(self) -> None:
+        self._in_control = False
+        self._toy.points.clear()
+
+    async def detach(self, how: Detach) -> None:
+        if self._in_control:
+            self._in_control = False
+            self._toy.points.clear()
+            self._toy.detached.append(how)
+
+    def runs(self) -> bool:
+        return self._machine.running
+
+    async def follow(self) -> Event:
+        await self._machine.ended.wait()
+        assert self._machine.event is not None
+        return self._machine.event
+
+    def only_reads(self, command: str) -> bool:
+        return command == "hello"
+
+    async def resume(self, plan: ResumePlan) -> Event | None:
+        event = await self._toy.resume(plan)
+        if event is None:
+            self._machine.running, self._machine.ended = True, trio.Event()
+        return event
+
+    async def wait_stop(self) -> Event:
+        event = await self._toy.wait_stop()
+        self._machine.event, self._machine.running = event, False
+        self._machine.ended.set()
+        return event
+
+    def interrupt(self) -> None:
+        self._toy.interrupt()
