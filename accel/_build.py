@@ -1,7 +1,8 @@
 """Build the C core: generate the tables, cut the cdef from accel.h, compile.
 
-`python -m accel._build` builds in place, recompiling only what changed; the build backend calls the same function.
-`--sanitize` builds the same sources with ASan and UBSan into `_core_san`. Warnings are errors under HV_WERROR=1.
+`python -m accel._build` builds in place, recompiling only what changed; the build backend calls the same
+function. `--sanitize` builds the same sources with ASan and UBSan into `_core_san`. Warnings are errors under
+HV_WERROR=1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-fno-strict-aliasing", "-fvisibilit
 # -fcf-protection=none: handlers are reached by indirect jumps only from our own tables.
 RELEASE = [*COMMON, "-O2", "-fcf-protection=none", "-fno-stack-protector", "-fno-plt"]
 SANITIZE = [
-    *COMMON, "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize=alignment",
+    *COMMON, "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
+    "-fno-sanitize=alignment",
     "-fno-sanitize-recover=undefined", "-DACCEL_LOOP_DISPATCH",
 ]  # fmt: skip
 
@@ -65,7 +67,19 @@ def _compile(source: Path, out: Path, flags: list[str]) -> Path:
     depfile = target.with_suffix(".d")
     if _stale(target, depfile, source):
         python = sysconfig.get_paths()["include"]
-        command = ["gcc", *flags, "-MMD", f"-I{INCLUDE}", f"-I{SRC}", f"-I{GEN}", f"-I{python}", "-c", str(source), "-o", str(target)]
+        command = [
+            "gcc",
+            *flags,
+            "-MMD",
+            f"-I{INCLUDE}",
+            f"-I{SRC}",
+            f"-I{GEN}",
+            f"-I{python}",
+            "-c",
+            str(source),
+            "-o",
+            str(target),
+        ]
         subprocess.run(command, check=True)
     return target
 
@@ -88,7 +102,10 @@ def build_in_place(sanitize: bool = False) -> Path:
     if os.environ.get("HV_WERROR") == "1":
         flags = [*flags, "-Werror"]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = [*pool.map(lambda s: _compile(s, out, flags), sources()), _compile(binding, out, binding_flags)]
+        objects = [
+            *pool.map(lambda s: _compile(s, out, flags), sources()),
+            _compile(binding, out, binding_flags),
+        ]
     target = HERE / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not target.exists() or any(o.stat().st_mtime > target.stat().st_mtime for o in objects):
         link = [f for f in flags if f.startswith("-fsanitize")]

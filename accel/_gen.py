@@ -12,8 +12,9 @@ HERE = Path(__file__).parent
 MAPS = ("1", "0F", "0F38", "0F3A", "V1", "V2", "V3")
 PREFIXES = {"-": 0, "NP": 1, "66": 2, "F3": 3, "F2": 4}
 ATTRS = (
-    "hot uni lock end d64 f64 no64 o64 pm cpl0 rep x87 mmx sse avx vvvv l0 l1 w0 w1 nof vsib anymod"
-).split()
+    "hot", "uni", "lock", "end", "d64", "f64", "no64", "o64", "pm", "cpl0", "rep", "x87", "mmx", "sse", "avx",
+    "vvvv", "l0", "l1", "w0", "w1", "nof", "vsib", "anymod",
+)  # fmt: skip
 ORACLES = {"host", "host32", "qemu", "manual"}
 IMMEDIATES = {
     "Ib": "B", "Iw": "W", "Iz": "Z", "Iv": "V", "I64": "V", "Iwb": "WB", "Jb": "JB", "Jz": "JZ",
@@ -149,7 +150,15 @@ def read_features() -> list[Feature]:
         main, sub = leaf.split(".")
         base = 16 if len(main) > 2 else 10
         out.append(
-            Feature(name, int(main, base), int(sub), ("eax", "ebx", "ecx", "edx").index(reg), int(bit), MODELS[model], note)
+            Feature(
+                name,
+                int(main, base),
+                int(sub),
+                ("eax", "ebx", "ecx", "edx").index(reg),
+                int(bit),
+                MODELS[model],
+                note,
+            )
         )
     return out
 
@@ -168,8 +177,8 @@ def c_row(row: Row, features: dict[str, int]) -> str:
     if row.feature != "-" and feature < 0:
         raise TableError(f"{row.where}: unknown feature {row.feature!r}")
     return (
-        f'{{"{name}", {attrs}, {PREFIXES[row.prefix]}, {kind}, {row.ext}, {row.mod}, {row.rm}, {int(reg_byte)}, '
-        f"{int(rm_byte)}, IMM_{imm}, SIZE_{suffix.upper()}, {feature}, {{{fns}}}}}"
+        f'{{"{name}", {attrs}, {PREFIXES[row.prefix]}, {kind}, {row.ext}, {row.mod}, {row.rm}, '
+        f"{int(reg_byte)}, {int(rm_byte)}, IMM_{imm}, SIZE_{suffix.upper()}, {feature}, {{{fns}}}}}"
     )
 
 
@@ -214,7 +223,9 @@ def features_header(rows: list[Row], features: list[Feature]) -> str:
     out.append("static const struct feature features[FEAT_COUNT] __attribute__((unused)) = {")
     for f in features:
         ok = f.note in ("core", "smp") or (f.name in done and f.name not in missing)
-        out.append(f"    {{{f.leaf:#x}, {f.sub}, {f.reg}, {f.bit}, {f.model}, {str(ok).lower()}}}, /* {f.name} */")
+        out.append(
+            f"    {{{f.leaf:#x}, {f.sub}, {f.reg}, {f.bit}, {f.model}, {str(ok).lower()}}}, /* {f.name} */"
+        )
     out.append("};")
     return "\n".join(out) + "\n"
 
@@ -223,7 +234,10 @@ def generate(out_dir: Path) -> None:
     """Write the generated headers; files that would not change keep their time stamps."""
     rows, features = read_rows(), read_features()
     out_dir.mkdir(parents=True, exist_ok=True)
-    for name, text in (("rows.h", rows_header(rows, features)), ("cpu_features.h", features_header(rows, features))):
+    for name, text in (
+        ("rows.h", rows_header(rows, features)),
+        ("cpu_features.h", features_header(rows, features)),
+    ):
         path = out_dir / name
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

@@ -301,7 +301,7 @@ class SoftEngine:
         out = ffi.new("accel_cpu **")
         status = lib.accel_cpu_new(self._machine, index, count, int(model), tsc_hz, seed, out)
         if status == lib.ACCEL_EHOST:
-            raise ConfigError("this host's CPU lacks the vector instructions of the model (SSE4.2, AVX2, FMA)", "--cpu")
+            raise ConfigError("this host's CPU lacks the model's SSE4.2 or AVX2 and FMA", "--cpu")
         if status != lib.ACCEL_OK:
             raise ConfigError(f"the core cannot make CPU {index} (status {status})")
         cpu = SoftCpu(out[0], self._registers)

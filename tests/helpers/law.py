@@ -21,7 +21,6 @@ from hv.machines.pc import PcConfig, build_pc, log_header
 from hv.outcomes import Goal, Kicked, Reached, Stepped, VcpuStopped
 from hv.vm import Vm
 
-
 HITS = 500  # of one breakpoint, then it is removed
 
 
@@ -153,7 +152,9 @@ def recorded(guest: Guest, tick: int, log: Path, rng: random.Random) -> str:
         for _ in range(200):
             vm.run(Goal(until=tick, steps={0: None}, masked=True))
         vm.door.submit(MemoryWrite(0x500 + rng.randrange(64), bytes([rng.randrange(256)])))
-        base = rng.getrandbits(40).to_bytes(8, "little")  # FS is not used by the guest: it can be changed at any place
+        base = rng.getrandbits(40).to_bytes(
+            8, "little"
+        )  # FS is not used by the guest: it can be changed at any place
         vm.door.submit(RegisterWrite(vm.scheduler.current, (("fs_base", base),)))
     final = run_to(vm, tick)
     vm.door.close()
