@@ -12,6 +12,7 @@ TIMER_VECTOR = 0x30  # hv/guests/demo/layout.h, VECTOR_PIT
 APIC_TIMER_VECTOR = 0x31
 TRAMPOLINE = 0x8000  # where the demo's processors start, in real mode
 DEMAND_BASE = 0x80_0000_0000
+PAGES_PER_WINDOW = 512
 INTERRUPT_FLAG = 1 << 9
 # With a million machine ticks a second, the demo's timer interrupt comes every 10,000 ticks.
 FAST_TIMER = ("--ips", "1000000")
@@ -70,7 +71,7 @@ def test_watchpoint_on_an_address_that_is_not_mapped_yet(debug: Debug) -> None:
     with pytest.raises(GdbError, match="Cannot access memory"):
         gdb(f"x/xg {DEMAND_BASE:#x}")
     to_prompt(machine, gdb)
-    page = gdb.value("windows[0].next_page") + 2
+    page = (gdb.value("windows[0].next_page") + 2) % PAGES_PER_WINDOW
     address = DEMAND_BASE + page * 0x1000
     with pytest.raises(GdbError, match="Cannot access memory"):
         gdb(f"x/xg {address:#x}")
@@ -102,12 +103,25 @@ def to_the_end_of_a_timer_period(gdb: Gdb) -> None:
     gdb("thread 1")
     # Filling a page runs for more than a period without interrupts; let that task do something shorter.
     gdb("set var tasks[2].step = step_fib")
+    for _ in range(20):
+        due = timer_interrupt(gdb) + TIMER_PERIOD
+        if abs(timer_interrupt(gdb) - due) > 200:
+            continue  # this one or the one before was late: another vCPU ran, or interrupts were off
+        due += TIMER_PERIOD
+        gdb(f"tbreak fib thread 1 if $tsc > {due - 500}")
+        gdb.go("continue")
+        if gdb.value("$tsc") < due - 10:
+            break
+    else:
+        pytest.fail("no two timer interrupts came in time")
+    assert gdb.value("$eflags") & INTERRUPT_FLAG
+
+
+def timer_interrupt(gdb: Gdb) -> int:
+    """Continue to the handler of thread 1's next timer interrupt; the time then."""
     gdb("tbreak timer_interrupt thread 1")
     gdb.go("continue")
-    due = gdb.value("$tsc") + TIMER_PERIOD
-    gdb(f"tbreak fib thread 1 if $tsc > {due - 400}")
-    gdb.go("continue")
-    assert gdb.value("$eflags") & INTERRUPT_FLAG
+    return gdb.value("$tsc")
 
 
 @pytest.mark.parametrize("vcpus", [1, 4])
