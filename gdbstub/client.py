@@ -6,13 +6,14 @@ request at a time and does not try to understand targets; it knows the shapes of
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Self
 
 import trio
 
 from gdbstub import framing
-from gdbstub.errors import ConnectionLostError, RemoteError
+from gdbstub.errors import ConnectionLostError, ProtocolError, RemoteError
 
 MAX_REPLY = 1 << 22
 """Longest reply taken, as it stands on the wire."""
@@ -101,10 +102,13 @@ def parse_stop(reply: bytes) -> StopInfo:
 
 class Client:
     """A client on a stream, closed at the end of an ``async with``. `console` collects console text that
-    the server sent."""
+    the server sent, and with
+    `keep_notifications` set its notifications wait for `notification`."""
 
     def __init__(self, stream: trio.abc.Stream, session: ClientSession | None = None) -> None:
         self.console = bytearray()
+        self.keep_notifications = False
+        self._notifications: deque[bytes] = deque()
         self._stream = stream
         self._session = session or ClientSession()
 
@@ -126,13 +130,29 @@ class Client:
             if packet is None:
                 await self._flush()
                 await self._receive_some()
-            elif isinstance(packet, framing.Packet):
+            elif isinstance(packet, framing.Notification):
+                if self.keep_notifications:
+                    self._notifications.append(packet.payload)
+            else:
                 payload = packet.payload
                 if payload[:1] == b"O" and payload != b"OK":
                     self.console += bytes.fromhex(payload[1:].decode("ascii"))
                     continue
                 await self._flush()
                 return payload
+
+    async def notification(self) -> bytes:
+        """The next notification, which `keep_notifications` has to ask for. Raises ConnectionLostError."""
+        while not self._notifications:
+            packet = self._session.next_packet()
+            if packet is None:
+                await self._flush()
+                await self._receive_some()
+            elif isinstance(packet, framing.Notification):
+                self._notifications.append(packet.payload)
+            else:
+                raise ProtocolError("a reply that nothing asked for")
+        return self._notifications.popleft()
 
     async def _receive_some(self) -> None:
         try:
