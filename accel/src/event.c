@@ -261,7 +261,7 @@ static bool attempt(accel_cpu *c, const struct event *e) {
     struct delivery d = {.e = *e, .ext = !is_soft(e->type), .saved_flags = get_rflags(c), .saved_rip = c->rip};
     if (is_soft(e->type) || e->type == ACCEL_EV_PRIV_SW_EXCEPTION) {
         d.saved_rip += e->length;
-        if (!is_code64(c)) d.saved_rip &= c->key & K_CODE32 ? 0xffffffff : 0xffff;
+        if (!is_code64(c)) d.saved_rip &= 0xffffffff;
     }
     if (sets_rf(e)) d.saved_flags |= F_RF;
     return c->cr0 & CR0_PE ? deliver_protected(c, &d) : deliver_real(c, &d);

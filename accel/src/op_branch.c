@@ -36,7 +36,7 @@ HANDLER(h_fall_through) {
     if (likely(is_code64(c))) go(c, o, 0, rip);
     else if (c->key & K_FLAT && (c->key & K_CODE) == K_CODE32) go(c, o, 0, (u32)rip);
     else {
-        c->r[R_RIP] = (c->key & K_CODE) == K_CODE32 ? (u32)rip : (u16)rip;
+        c->r[R_RIP] = (u32)rip;
         leave_chain(c, NULL, 0);
     }
 }

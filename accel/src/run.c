@@ -20,14 +20,11 @@ u64 ticks_now(const accel_cpu *c, const struct op *o) {
 
 u64 op_next_rip(const accel_cpu *c, const struct op *o) {
     u64 rip = op_rip(c, o) + o->len;
-    unsigned code = c->key & K_CODE;
-    return code == K_CODE64 ? rip : code == K_CODE32 ? (u32)rip : (u16)rip;
+    return is_code64(c) ? rip : (u32)rip;
 }
 
-static u64 cut_rip(const accel_cpu *c, u64 rip) {
-    unsigned code = c->key & K_CODE;
-    return code == K_CODE64 ? rip : code == K_CODE32 ? (u32)rip : (u16)rip;
-}
+/* 16-bit code too counts EIP in 32 bits: behind offset FFFF comes 10000, which its segment may have. */
+static u64 cut_rip(const accel_cpu *c, u64 rip) { return is_code64(c) ? rip : (u32)rip; }
 
 static void leave(accel_cpu *c, const struct op *o, int why, u64 rip) {
     c->leave = (u8)why;
