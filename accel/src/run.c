@@ -336,13 +336,20 @@ static int take_trap(accel_cpu *c) {
     return take_fault(c);
 }
 
-/* Everything between two instructions, in the order of the contract. -1: go on; -2: look again; else an exit kind. */
+/* Everything between two instructions, in the order of the contract, except that the deadline and the stop word come before
+ * whatever takes a tick of its own: a run never exceeds `until`, so a step over an instruction that traps stops behind it,
+ * with the trap pending (as with VMX's monitor trap flag). -1: go on; -2: look again; else an exit kind. */
 static int boundary(accel_cpu *c) {
     accel_control *k = &c->ctl;
     int r;
     if (c->attention && (r = after_instruction(c)) >= 0) return r;
     if (k->inject_valid) return (r = take_injected(c)) >= 0 ? r : -2;
     if (c->mtrap_due && (r = monitor_trap(c)) >= 0) return r;
+    if (c->ticks >= c->until) return finish_exit(c, ACCEL_EXIT_DEADLINE);
+    if (atomic_load_explicit(&c->stop, memory_order_relaxed)) {
+        atomic_store(&c->stop, 0);
+        return finish_exit(c, ACCEL_EXIT_KICK);
+    }
     if (unlikely(c->pending_dbg) && c->shadow != SHADOW_SS) return (r = take_trap(c)) >= 0 ? r : -2;
     if (k->tpr_threshold && c->cr8 < k->tpr_threshold) return finish_exit(c, ACCEL_EXIT_TPR);
     bool asleep = k->activity == ACCEL_SHUTDOWN || k->activity == ACCEL_WAIT_SIPI;
@@ -352,11 +359,6 @@ static int boundary(accel_cpu *c) {
         return (r = deliver(c, (struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2})) >= 0 ? r : -2;
     }
     if (!asleep && (k->irq_window || (k->intr_line && !k->mask_hwintr)) && interruptible(c)) return finish_exit(c, ACCEL_EXIT_IRQ_WINDOW);
-    if (c->ticks >= c->until) return finish_exit(c, ACCEL_EXIT_DEADLINE);
-    if (atomic_load_explicit(&c->stop, memory_order_relaxed)) {
-        atomic_store(&c->stop, 0);
-        return finish_exit(c, ACCEL_EXIT_KICK);
-    }
     return k->activity == ACCEL_ACTIVE ? -1 : finish_exit(c, ACCEL_EXIT_WAIT);
 }
 
