@@ -100,6 +100,13 @@ async def next_stop(context: Context, request: NextStop) -> Outcome:
         return Ok()
     state.queue.popleft()
     state.told = bool(state.queue)
+    if not state.queue and state.later:
+        context.session.send(Ok())
+        state.queue.extend(state.later)
+        state.later = []
+        state.told = True
+        context.session.notify(await event_reply(context, state.queue[0]))
+        return Silent()
     return await event_reply(context, state.queue[0]) if state.queue else Ok()
 
 

@@ -120,9 +120,15 @@ async def stop_query(context: Context, request: StopQuery) -> Outcome:
 
 
 async def first_stop(context: Context, state: NonStopState) -> Reply:
-    """Begin to tell all stops that there are."""
+    """Begin to tell all stops that there are.
+
+    The others follow as notifications when the client has asked whether there are more: gdb 13 fails with
+    an internal error when it gets two in its first list.
+    """
+    standing = list(state.stops.values())
     state.queue.clear()
-    state.queue.extend(state.stops.values())
+    state.queue.extend(standing[:1])
+    state.later = standing[1:]
     state.told = bool(state.queue)
     return await event_reply(context, state.queue[0]) if state.queue else Ok()
 

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from gdbstub.capabilities import Block, Table
 from gdbstub.context import Context, Outcome
-from gdbstub.errors import RequestError
+from gdbstub.errors import RequestError, UnsupportedError
 from gdbstub.handle_state import fit
 from gdbstub.replies import Empty, Error, Ok, Raw, thread_text
 from gdbstub.requests import Transfer
@@ -69,8 +69,8 @@ def _table_document(name: str, table: Table) -> bytes:
 
 async def _branch_trace(context: Context, annex: str) -> bytes | None:
     trace = context.capabilities.branch_trace
-    # "new" and "delta" save a client the comparison; it gets the whole, as it may at any time.
-    if trace is None or annex not in ("all", "new", "delta"):
+    # After the error that "delta" gets, gdb reads the whole again.
+    if trace is None or annex not in ("all", "new"):
         return None
     blocks: Sequence[Block] = await trace.branch_trace(context.general_thread())
     lines = [f'<block begin="{block.begin:#x}" end="{block.end:#x}"/>' for block in blocks]
@@ -80,6 +80,9 @@ async def _branch_trace(context: Context, annex: str) -> bytes | None:
 async def _branch_configuration(context: Context, annex: str) -> bytes | None:
     if annex:
         return None
+    if context.general_thread() not in context.session.traced:
+        # gdb takes any answer for a recording that it can resume.
+        raise UnsupportedError("this thread is not traced")
     size = context.session.trace_size
     return _document([f'<btrace-conf version="1.0"><bts size="{size:#x}"/></btrace-conf>'])
 
@@ -124,9 +127,12 @@ async def branch_trace(context: Context, request: BranchTraceRequest) -> Outcome
     capability = context.capabilities.branch_trace
     if capability is None:
         return Empty()
-    await capability.set_branch_trace(
-        context.general_thread(), context.session.trace_size if request.on else None
-    )
+    thread, traced = context.general_thread(), context.session.traced
+    await capability.set_branch_trace(thread, context.session.trace_size if request.on else None)
+    if request.on:
+        traced.add(thread)
+    else:
+        traced.discard(thread)
     return Ok()
 
 

@@ -173,7 +173,10 @@ def _branch_trace(rest: bytes) -> ControlRequest | None:
 
 def _branch_size(rest: bytes) -> ControlRequest | None:
     prefix = b":bts:size="
-    return BranchTraceSize(number(rest.removeprefix(prefix))) if rest.startswith(prefix) else None
+    if not rest.startswith(prefix):
+        return None
+    # The one number that gdb writes as C does.
+    return BranchTraceSize(number(rest.removeprefix(prefix).removeprefix(b"0x")))
 
 
 def _numbers(rest: bytes, count: int) -> list[int]:

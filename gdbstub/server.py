@@ -338,6 +338,7 @@ class Connection:
         """Give the target back, and then control, in this order."""
         self._stop_collecting()
         self._session.files.clear()
+        self._session.traced.clear()
         try:
             await self._target.detach(how)
         finally:

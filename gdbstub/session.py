@@ -122,6 +122,8 @@ class NonStopState:
         self.queue: deque[Stop | Exited | Killed] = deque()
         """Stops to tell; while `told`, the client knows of the first."""
         self.told = False
+        self.later: list[Stop] = []
+        """Stops that become notifications once the client has fetched the first."""
 
 
 class Session:
@@ -148,6 +150,7 @@ class Session:
         self.non_stop: NonStopState | None = None
         self.saved_registers: dict[int, tuple[tuple[str, bytes], ...]] = {}
         self.files: dict[int, bytes] = {}
+        self.traced: set[int] = set()
         self.trace_size = DEFAULT_TRACE_SIZE
         self._unsaid = ""
         self._parsed: dict[bytes, Request] = {}

@@ -1,9 +1,7 @@
 """Stock gdb against the toy target: what a person sees."""
 
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,48 +11,9 @@ import trio
 import gdbstub
 from gdbstub.addresses import parse_address
 from gdbstub.server import serve
+from tests.helpers.gdb import gdb
 from tests.helpers.serve_toy import full_toy_with_programs, toy_with_programs
 from tests.helpers.toy_target import ToyTarget
-
-ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 60
-# Runs a command and prints the error that it ends with, if any, so that the script goes on.
-PRELUDE = r"""
-set pagination off
-set confirm off
-set height 0
-python
-class Try(gdb.Command):
-    def __init__(self): super().__init__("try", gdb.COMMAND_USER)
-    def invoke(self, argument, tty):
-        try: gdb.execute(argument)
-        except gdb.error as error: print("error:", error)
-Try()
-end
-"""
-
-
-def gdb_path() -> str:
-    path = shutil.which("gdb")
-    assert path is not None, "gdb is missing"
-    return path
-
-
-async def gdb(script: Sequence[str], tmp_path: Path) -> str:
-    """Run gdb over `script` and return all it printed."""
-    file = tmp_path / "script.gdb"
-    file.write_text(PRELUDE + "\n".join(script) + "\n")
-    with trio.fail_after(TIMEOUT_S):
-        done = await trio.run_process(
-            [gdb_path(), "-nx", "-batch", "-x", str(file)],
-            stdin=b"",
-            capture_stdout=True,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    text: str = done.stdout.decode()
-    assert done.returncode == 0, text
-    return text
 
 
 @pytest.fixture

@@ -93,6 +93,7 @@ WELL_FORMED = [
     (b"Qbtrace:off", rc.BranchTraceRequest(False)),
     (b"Qbtrace:pt", rq.Unknown()),
     (b"Qbtrace-conf:bts:size=10000", rc.BranchTraceSize(0x10000)),
+    (b"Qbtrace-conf:bts:size=0x10000", rc.BranchTraceSize(0x10000)),
     (b"g;thread:2;", rq.ReadGeneral(2)),
     (b"p10;thread:p1.2;", rq.ReadRegister(16, 2)),
     (b"P10=0a0b;thread:1;", rq.WriteRegister(16, b"\x0a\x0b", 1)),

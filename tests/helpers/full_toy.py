@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -29,7 +30,12 @@ from tests.helpers.toy_target import RAM_SIZE, ToyTarget
 PointKey = tuple[BreakpointKind | WatchKind, int, int]
 
 MAPS = "0000000000001000-0000000000002000 r-xp 00000000 00:00 0          [toy code]\n"
-FILES = {"/proc/1/maps": MAPS.encode(), "/boot/toy": bytes(range(256)) * 600}
+_ELF = struct.pack(
+    "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000, 64, 0, 0, 64, 56, 1, 64, 0, 0
+) + struct.pack("<IIQQQQQQ", 1, 5, 0x1000, 0x1000, 0x1000, 0x1000, 0x1000, 0x1000)
+PROGRAM = _ELF + bytes(range(256)) * 600
+"""An ELF file with one segment and no section."""
+FILES = {"/proc/1/maps": MAPS.encode(), "/boot/toy": PROGRAM}
 TABLES = {"vcpus": Table(("Number", "State"), (("0", "runs & <runs>"), ("1", "halted")))}
 REGIONS = (
     MemoryRegion(0, 0x1000),

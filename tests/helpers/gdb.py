@@ -1,0 +1,47 @@
+"""Run stock gdb over a script. A missing gdb is a failure."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+TIMEOUT_S = 60
+# Runs a command and prints the error that it ends with, if any, so that the script goes on.
+PRELUDE = r"""
+set pagination off
+set confirm off
+set height 0
+python
+class Try(gdb.Command):
+    def __init__(self): super().__init__("try", gdb.COMMAND_USER)
+    def invoke(self, argument, tty):
+        try: gdb.execute(argument)
+        except gdb.error as error: print("error:", error)
+Try()
+end
+"""
+
+
+def gdb_path() -> str:
+    path = shutil.which("gdb")
+    assert path is not None, "gdb is missing"
+    return path
+
+
+async def gdb(script: Sequence[str], tmp_path: Path) -> str:
+    """Run gdb over `script` and return all it printed."""
+    file = tmp_path / "script.gdb"
+    file.write_text(PRELUDE + "\n".join(script) + "\n")
+    with trio.fail_after(TIMEOUT_S):
+        done = await trio.run_process(
+            [gdb_path(), "-nx", "-batch", "-x", str(file)],
+            stdin=b"",
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    text: str = done.stdout.decode()
+    assert done.returncode == 0, text
+    return text
