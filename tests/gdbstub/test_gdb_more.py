@@ -81,7 +81,7 @@ async def test_a_step_over_a_breakpoint_in_non_stop_mode_writes_nothing_into_the
             tmp_path,
         )
         nursery.cancel_scope.cancel()
-    assert text.count("hit Breakpoint 1") == 2
+    assert text.count("Breakpoint 1, 0x0000000000001003") == 2
     assert "$1 = 2\n" in text
     assert "0x1005" in text
     assert bytes(target.ram[:0x2000]) == before

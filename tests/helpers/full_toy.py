@@ -210,13 +210,10 @@ class SharedView:
         self._toy = machine.toy
         self._in_control = False
         self.description = machine.toy.description
-
-    def __getattr__(self, name: str) -> object:
-        if name in ("threads", "read_registers", "write_registers", "read_memory", "write_memory"):
-            return getattr(self._toy, name)
-        if name in ("set_breakpoint", "clear_breakpoint", "monitor"):
-            return getattr(self._toy, name)
-        raise AttributeError(name)
+        for name in ("threads", "read_registers", "write_registers", "read_memory", "write_memory"):
+            setattr(self, name, getattr(machine.toy, name))
+        for name in ("set_breakpoint", "clear_breakpoint", "monitor"):
+            setattr(self, name, getattr(machine.toy, name))
 
     @property
     def lease(self) -> Lease:
