@@ -1,11 +1,12 @@
-"""System behaviour: small bare-metal guests run on the core and on QEMU, and their logs are compared case by case.
+"""System behaviour: small bare-metal guests run on the core and on QEMU; their logs are compared by case.
 
-Where QEMU is known to be wrong, or does not survive the case, the guest's `.expected` file has the lines that the
-manual asks for and names its clause.
+Where QEMU is known to be wrong, or does not survive the case, the guest's `.expected` file has the lines
+that the manual asks for and names its clause.
 """
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,24 @@ def test_case_behaves_as_on_qemu_or_as_the_manual_says(
         assert core[case] == expected[case].lines, expected[case].clause
     else:
         assert core[case] == qemu[case]
+
+
+@pytest.mark.parametrize("ticks", [1, 7])
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_run_in_pieces_gives_the_same_log(guest: str, ticks: int, tmp_path: Path) -> None:
+    image = system_guest.build(guest, tmp_path)
+    assert system_guest.run_on_core(image, ticks) == system_guest.run_on_core(image)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_watchpoints_on_everything_change_nothing(guest: str, tmp_path: Path) -> None:
+    image = system_guest.build(guest, tmp_path)
+    everything = range(0x40000, 0x800000)
+    assert system_guest.run_on_core(image, watched=everything) == system_guest.run_on_core(image)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_breakpoints_all_over_the_code_change_nothing(guest: str, tmp_path: Path) -> None:
+    image = system_guest.build(guest, tmp_path)
+    addresses = [*range(0x100000, 0x106000, 23), *range(0x20000, 0x20200, 3), *range(0x405000, 0x406000, 61)]
+    assert system_guest.run_on_core(image, breakpoints=addresses) == system_guest.run_on_core(image)

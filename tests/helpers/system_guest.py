@@ -1,12 +1,12 @@
-"""The bare-metal guests of `tests/guests/system`: built, run on the core and on QEMU, and their logs cut into cases.
+"""The bare-metal guests of `tests/guests/system`: built, run on the core and on QEMU, logs cut into cases.
 
-A guest writes text on port 0xE9 and ends with a write to port 0xF4; it touches no other device. The core is driven
-here without any board: memory, one CPU, and these two ports.
+A guest writes text on port 0xE9 and ends with a write to port 0xF4; it touches no other device. The core is
+driven here without any board: memory, one CPU, and these two ports.
 """
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,8 @@ DEBUG_PORT: Final = 0xE9
 EXIT_PORT: Final = 0xF4
 MODEL_MAX: Final = 3
 QEMU_SECONDS: Final = 10
+PHYSICAL: Final = 1
+WATCH_ACCESS: Final = 3
 MAX_TICKS: Final = 200_000_000
 
 EXIT_NAMES: Final = (
@@ -53,8 +55,9 @@ def run_on_qemu(image: Path) -> str:
     """The log of a guest under QEMU's own CPU emulation."""
     log = image.with_suffix(".qemu")
     command = [
-        "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "64", "-kernel", str(image), "-nodefaults",
-        "-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-debugcon", f"file:{log}",
+        "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "64", "-kernel", str(image),
+        "-nodefaults", "-display", "none", "-no-reboot",
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-debugcon", f"file:{log}",
     ]  # fmt: skip
     try:
         subprocess.run(command, capture_output=True, timeout=QEMU_SECONDS, check=False)
@@ -115,15 +118,22 @@ class Machine:
         self.set("rax", 0x2BADB002)
         self.set("rbx", ALL_CASES)
 
-    def step(self, until: int = MAX_TICKS) -> str:
+    def step(self, until: int) -> str:
         """Runs to the next exit and returns its name."""
         assert lib.accel_run(self.cpu, until, self.exit) == 0
         return EXIT_NAMES[self.exit.kind]
 
 
-def _output(machine: Machine) -> Iterator[str]:
+def _output(machine: Machine, ticks: int) -> Iterator[str]:
+    end = lib.accel_ticks(machine.cpu) + MAX_TICKS
     while True:
-        kind = machine.step()
+        now = lib.accel_ticks(machine.cpu)
+        kind = machine.step(min(now + ticks, end))
+        if kind == "deadline" and now < end:
+            continue
+        if kind in ("watch", "bpt"):
+            machine.control.skip_breakpoint = kind == "bpt"
+            continue
         record = machine.exit
         if kind == "rdmsr" or (kind == "inout" and not record.write):
             lib.accel_answer(machine.cpu, (1 << 8 * record.size) - 1)
@@ -144,11 +154,22 @@ def _output(machine: Machine) -> Iterator[str]:
             return
 
 
-def run_on_core(image: Path) -> str:
-    """The log of a guest on the core."""
+def run_on_core(
+    image: Path, ticks: int = MAX_TICKS, watched: range = range(0), breakpoints: Iterable[int] = ()
+) -> str:
+    """The log of a guest on the core, run in pieces of so many ticks.
+
+    With a range of physical memory watched for all accesses, and breakpoints at addresses (linear and
+    physical in turn); hits are passed over.
+    """
     machine = Machine()
     machine.load_multiboot(image)
-    return "".join(_output(machine))
+    if watched:
+        first, size = watched.start, len(watched)
+        assert lib.accel_watch_add(machine.machine, 1, PHYSICAL, first, size, WATCH_ACCESS) == 0
+    for number, address in enumerate(breakpoints):
+        assert lib.accel_break_add(machine.machine, number, number % 2, address) == 0
+    return "".join(_output(machine, ticks))
 
 
 def cut_into_cases(log: str) -> dict[str, list[str]]:

@@ -8,7 +8,8 @@
  *   Selectors  08 code, 10 data, 18 user code 32, 20 user data, 28 user code 64 (32-bit guest: user code 32),
  *              30 code 32, 38 TSS, 48 LDT, from T0 = 58 on free for the case
  *   Linear     0 to 1 GiB is the physical memory of the supervisor; ALIAS + x the same for the user, x < 64 MiB;
- *              WIN + x is WINP + x through 4 KiB pages that belong to the case: entry n at PTE(n)
+ *              WIN + x is WINP + x through 4 KiB pages that belong to the case: entry n at PTE(n);
+ *              the first ten are cleared for each case
  *   Stacks     case 90000-, privilege 0 of the TSS 70000-, IST1 60000-, IST2 50008-, user ALIAS + A0000-... downwards
  *
  * A record:  vv [err=] [cr2=] at= cs= fl= fr= [sp=] [vm=] [dr6=]   with the address relative to the case ("u+": to its alias)
@@ -355,7 +356,7 @@ reset:
     mov es, eax
     mov ss, eax
     mov edi, WIN
-    mov ecx, 32 * 1024
+    mov ecx, 10 * 1024
     xor eax, eax
     rep stosd
     ret
