@@ -284,8 +284,12 @@ static op_fn *choose_handler(const struct row *r, const struct op *o, uint32_t k
     op_fn *const *fn = r->fn[size];
     if (r->modrm != M_RM || reg) return fn[0] ? fn[0] : h_unimplemented;
     op_fn *slow = fn[1] ? fn[1] : h_unimplemented;
-    if ((key & K_CODE) != K_CODE64 || OP_ASZ(o) != SZ64 || !fn[2]) return slow;
-    return o->index == R_ZERO && o->seg < SEG_FS ? fn[2] : fn[3];
+    if (!fn[2]) return slow;
+    bool plain = o->index == R_ZERO && o->seg < SEG_FS;
+    if ((key & K_CODE) == K_CODE64) return OP_ASZ(o) != SZ64 ? slow : plain ? fn[2] : fn[3];
+    /* Flat 32-bit code: a sum that does not wrap at 2^32 as it should matches no page of the fast TLB. */
+    bool flat = (key & K_CODE) == K_CODE32 && (key & K_FLAT) && OP_ASZ(o) == SZ32 && o->seg < SEG_FS && o->seg != SEG_CS;
+    return !flat ? slow : plain ? fn[2] : fn[3];
 }
 
 static int finish(struct insn *i, struct decoded *out, op_fn *fn, int row) {

@@ -164,7 +164,17 @@ HANDLER(h_call_64) {
     c->r[R_RSP] = sp;
     go(c, o, 0, c->r[R_RIP] + o->imm);
 }
-HANDLER(h_call_32) { h_call_slow(c, o); }
+/* Flat 32-bit code on a flat 32-bit stack. */
+#define FLAT_32(c) (((c)->key & (K_FLAT | K_SS32)) == (K_FLAT | K_SS32))
+HANDLER(h_call_32) {
+    u64 sp = (u32)(c->r[R_RSP] - 4);
+    void *p = fast_w(c, sp, 4);
+    if (unlikely(p == NULL || !FLAT_32(c))) return h_call_slow(c, o);
+    u32 back = (u32)(c->r[R_RIP] + o->off + o->len);
+    memcpy(p, &back, 4);
+    c->r[R_RSP] = sp;
+    go(c, o, 0, TARGET_32(c, o, o->imm));
+}
 HANDLER(h_call_16) { h_call_slow(c, o); }
 
 SLOW_HANDLER_END(h_ret_slow) {
@@ -187,7 +197,17 @@ HANDLER(h_ret_64) {
     c->r[R_RSP] = sp + 8 + (u16)o->imm;
     go_block(c, b, target);
 }
-HANDLER(h_ret_32) { h_ret_slow(c, o); }
+HANDLER(h_ret_32) {
+    u64 sp = (u32)c->r[R_RSP];
+    u32 target;
+    const void *p = fast_r(c, sp, 4);
+    if (unlikely(p == NULL || !FLAT_32(c))) return h_ret_slow(c, o);
+    memcpy(&target, p, 4);
+    c->r[R_RSP] = (u32)(sp + 4 + (u16)o->imm);
+    struct block *b = known_block(c, target);
+    if (unlikely(b == NULL)) return jump_unknown(c, target);
+    go_block(c, b, target);
+}
 HANDLER(h_ret_16) { h_ret_slow(c, o); }
 
 /* JMP r/m, CALL r/m: 64-bit register and plain memory forms are fast; the rest goes one way. */

@@ -45,7 +45,18 @@ STACK_ACCESS(64)
     }
 
 SLOW_HANDLER(h_push_Z_16) { return push_16(c, o, get_16(c, o->rm)); }
-SLOW_HANDLER(h_push_Z_32) { return push_32(c, o, get_32(c, o->rm)); }
+SLOW_HANDLER(h_push_slow_32) { return push_32(c, o, get_32(c, o->rm)); }
+/* A flat 32-bit stack goes through the fast TLB, too. */
+#define FLAT_STACK_32(c) (((c)->key & (K_FLAT | K_SS32)) == (K_FLAT | K_SS32))
+HANDLER(h_push_Z_32) {
+    u64 sp = (u32)(c->r[R_RSP] - 4);
+    u32 v = get_32(c, o->rm);
+    void *p = fast_w(c, sp, 4);
+    if (unlikely(p == NULL || !FLAT_STACK_32(c))) return h_push_slow_32(c, o);
+    memcpy(p, &v, 4);
+    c->r[R_RSP] = sp;
+    NEXT(c, o);
+}
 SLOW_HANDLER(h_push_slow) { return push_64(c, o, get_64(c, o->rm)); }
 PUSH_FAST(h_push_Z_64, c->r[o->rm], h_push_slow)
 HANDLER(h_push_16_r) { return h_push_Z_16(c, o); }
@@ -108,7 +119,17 @@ PUSHF(64)
         return true; \
     }
 POP_REGISTER(h_pop_Z_16, 16)
-POP_REGISTER(h_pop_Z_32, 32)
+POP_REGISTER(h_pop_slow_32, 32)
+HANDLER(h_pop_Z_32) {
+    u64 sp = (u32)c->r[R_RSP];
+    u32 v;
+    const void *p = fast_r(c, sp, 4);
+    if (unlikely(p == NULL || !FLAT_STACK_32(c))) return h_pop_slow_32(c, o);
+    memcpy(&v, p, 4);
+    c->r[R_RSP] = (u32)(sp + 4);
+    c->r[o->rm] = v;
+    NEXT(c, o);
+}
 POP_REGISTER(h_pop_slow, 64)
 HANDLER(h_pop_Z_64) {
     u64 v, sp = c->r[R_RSP];
