@@ -142,20 +142,22 @@ def carried_over(guest: Guest, at: int, tick: int) -> str:
     return run_to(other, tick)
 
 
-def recorded(guest: Guest, tick: int, log: Path, rng: random.Random) -> str:
-    """A session with typed input, register and memory writes and masked steps, recorded to `log`."""
+def recorded(guest: Guest, first: int, tick: int, log: Path, rng: random.Random, texts: list[bytes]) -> str:
+    """A session with typed input, register and memory writes and masked steps, recorded to `log`.
+
+    Everything happens at random ticks from `first` on, when the guest's shell is there.
+    """
     vm, _ = guest.build(record=log)
-    starts = sorted(rng.randrange(tick // 2) for _ in range(3))
-    for start, text in zip(starts, (b"help\n", b"fib 12\n", b"ticks\n"), strict=True):
+    starts = sorted(rng.randrange(first, tick * 7 // 8) for _ in texts)
+    for start, text in zip(starts, texts, strict=True):
         vm.run(Goal(until=max(start, vm.clock.now)))
         vm.door.submit(ConsoleInput(0, text))
         for _ in range(200):
-            vm.run(Goal(until=tick, steps={0: None}, masked=True))
+            vm.run(Goal(until=tick, steps={vm.scheduler.current: None}, masked=True))
+        # What a running guest does not miss: the old BIOS data area, the address of a disabled breakpoint.
         vm.door.submit(MemoryWrite(0x500 + rng.randrange(64), bytes([rng.randrange(256)])))
-        base = rng.getrandbits(40).to_bytes(
-            8, "little"
-        )  # FS is not used by the guest: it can be changed at any place
-        vm.door.submit(RegisterWrite(vm.scheduler.current, (("fs_base", base),)))
+        address = rng.getrandbits(40).to_bytes(8, "little")
+        vm.door.submit(RegisterWrite(vm.scheduler.current, (("dr0", address),)))
     final = run_to(vm, tick)
     vm.door.close()
     return final

@@ -81,6 +81,7 @@ def test_the_demo_agrees_with_itself_under_every_disturbance(demo: Guest, demo_h
 
 def test_a_recorded_session_replays_to_the_same_state(demo: Guest, demo_hash: str, tmp_path: Path) -> None:
     log = tmp_path / "session.hvlog"
-    final = law.recorded(demo, DEMO_TICK, log, random.Random(7))
+    texts = [b"help\n", b"fib 12\n", b"ticks\n"]
+    final = law.recorded(demo, DEMO_TICK // 10, DEMO_TICK, log, random.Random(7), texts)
     assert final != demo_hash, "the session did nothing"
     assert law.replayed(demo, DEMO_TICK, log) == final
