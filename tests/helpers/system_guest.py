@@ -32,9 +32,19 @@ EXIT_NAMES: Final = (
 )  # fmt: skip
 
 
+def _files(name: str, suffix: str) -> Iterator[str]:
+    """The texts of a guest with this suffix: of the guest that it includes, then its own."""
+    source = (SOURCES / f"{name}.S").read_text()
+    included = re.findall(r'^#include "(\w+)\.S"', source, re.MULTILINE)
+    for each in [*(other for other in included if other != "harness"), name]:
+        path = SOURCES / f"{each}.{suffix}"
+        yield path.read_text() if path.exists() else ""
+
+
 def case_names(name: str) -> list[str]:
     """The cases of a guest, in their order."""
-    return re.findall(r"^(?:MANUAL_)?CASE (\w+)", (SOURCES / f"{name}.S").read_text(), re.MULTILINE)
+    text = "".join(_files(name, "S"))
+    return re.findall(r"^(?:MANUAL_)?CASE (\w+)", text, re.MULTILINE)
 
 
 def build(name: str, directory: Path) -> Path:
@@ -192,8 +202,7 @@ class Expectation:
 def expectations(name: str) -> dict[str, Expectation]:
     """The cases of a guest that the manual judges: `== case: clause` and the lines of the log."""
     cases: dict[str, Expectation] = {}
-    path = SOURCES / f"{name}.expected"
-    for part in path.read_text().split("== ")[1:] if path.exists() else []:
+    for part in "".join(_files(name, "expected")).split("== ")[1:]:
         head, *lines = part.splitlines()
         case, clause = head.split(": ", 1)
         cases[case] = Expectation(clause, [line for line in lines if line])

@@ -2,7 +2,7 @@
  * harness.S - the part that the bare-metal guests for system behaviour share: boot, a fresh environment for each case,
  * handlers that write what happened to the debug console (port 0xE9), the end through port 0xF4.
  *
- * Built with -DLONG for 64-bit mode, without it for 32-bit protected mode. A guest includes this file first, then has
+ * With LONG defined for 64-bit mode (with LA57 too: 5-level paging), without it for 32-bit protected mode. A guest includes this file first, then has
  * its cases, then END_OF_CASES. Each case runs at CPL 0 with everything below in its initial state.
  *
  *   Selectors  08 code, 10 data, 18 user code 32, 20 user data, 28 user code 64 (32-bit guest: user code 32),
@@ -65,10 +65,18 @@
 #define NATIVE .code64
 #define GATE_SIZE 16
 #define BASE_CR0 0x80010033
+#ifdef LA57
+#define BASE_CR4 0x16a0 /* PAE PGE OSFXSR OSXMMEXCPT LA57 */
+#define BOOT_CR4 0x1020
+#define TOP_TABLE pml5
+#define BOOT_TABLE boot_pml5
+#else
 #define BASE_CR4 0x6a0 /* PAE PGE OSFXSR OSXMMEXCPT */
-#define BASE_EFER 0x901 /* SCE LME NXE */
+#define BOOT_CR4 0x20
 #define TOP_TABLE pml4
 #define BOOT_TABLE boot_pml4
+#endif
+#define BASE_EFER 0x901 /* SCE LME NXE */
 #else
 #define UCODE 0x2b
 #define rAX eax
@@ -215,6 +223,7 @@ _start:
     lgdt [gdtr]
     lidt [idtr]
 #ifdef LONG
+    mov dword ptr [boot_pml5], offset boot_pml4 + 3
     mov dword ptr [boot_pml4], offset boot_pdpt + 3
     mov dword ptr [boot_pdpt], offset boot_pd + 3
     mov ecx, 512
@@ -224,9 +233,9 @@ _start:
     add eax, 0x200000
     add edi, 8
     loop 2b
-    mov eax, 0x20
+    mov eax, BOOT_CR4
     mov cr4, eax
-    mov eax, offset boot_pml4
+    mov eax, offset BOOT_TABLE
     mov cr3, eax
     mov ecx, 0xc0000080
     rdmsr
@@ -420,10 +429,11 @@ reset_tss:
 
 #ifdef LONG
 reset_paging:
-    mov edi, offset pml4
-    mov ecx, 0x4000 / 4
+    mov edi, offset pml5
+    mov ecx, 0x5000 / 4
     xor eax, eax
     rep stosd
+    mov dword ptr [pml5], offset pml4 + 7
     mov dword ptr [pml4], offset pdpt + 7
     mov dword ptr [pdpt], offset pd0 + 7
     mov dword ptr [pdpt + 8], offset pdw + 7
@@ -814,8 +824,10 @@ ldt: .skip 0x1000
 tss: .skip 0x3000
 boot_pd: .skip 0x1000
 #ifdef LONG
+boot_pml5: .skip 0x1000
 boot_pml4: .skip 0x1000
 boot_pdpt: .skip 0x1000
+pml5: .skip 0x1000
 pml4: .skip 0x1000
 pdpt: .skip 0x1000
 pd0: .skip 0x1000

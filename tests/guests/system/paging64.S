@@ -526,7 +526,7 @@ MANUAL_CASE invpcid_types
     mov dword ptr [scratch], 1
     FAULTS invpcid rbx, [scratch]
     mov dword ptr [scratch], 0
-    mov dword ptr [scratch + 12], 0x8000
+    mov dword ptr [scratch + 12], 0x80000000
     FAULTS invpcid rbx, [scratch]
     USER_BEGIN
     invpcid rbx, [scratch]
@@ -537,12 +537,12 @@ MANUAL_CASE pcid_keeps_apart
     mov dword ptr [WINP + 0x8000], 0x8888
     SET_PTE 5, WINP + 0x7007
     mov eax, [WIN + PG] /* cached for PCID 0 */
-    mov eax, offset pml4 + 1
+    mov eax, offset TOP_TABLE + 1
     mov cr3, rax
     mov dword ptr [PTE(5)], WINP + 0x8007
     mov eax, [WIN + PG]
     SAY rax
-    mov eax, offset pml4 /* bit 63 clear: PCID 0 is flushed */
+    mov eax, offset TOP_TABLE /* bit 63 clear: PCID 0 is flushed */
     mov cr3, rax
     mov eax, [WIN + PG]
     SAY rax
@@ -688,4 +688,6 @@ CASE user_touches_supervisor_descriptor
     mov rax, [WINP + PG + T0 - 0x40]
     SAY rax
     SAY_ENTRY PTE(5)
+#ifndef LA57
 END_OF_CASES
+#endif
