@@ -400,6 +400,26 @@ CASE crossing_access
     USER_BEGIN
     mov [WIN + 0x6000 - 2], eax
     USER_END
+CASE crossing_where_address_bits_carry
+    mov dword ptr [pd0 + 255 * 8], WINP + 0x83
+    mov dword ptr [pd0 + 256 * 8], WINP + 0x200083
+    mov rax, cr3
+    mov cr3, rax
+    mov dword ptr [WINP + 0x1ffffc], 0x11111111
+    mov dword ptr [WINP + 0x200000], 0x22222222
+    mov eax, [0x20000000]
+    mov rax, [0x1ffffffc]
+    SAY rax
+    mov dword ptr [0x20000000], 0x33333333
+    mov rbx, 0x5555555544444444
+    mov [0x1ffffffc], rbx
+    mov rax, [WINP + 0x1ffffc]
+    SAY rax
+    mov eax, [0]
+    mov rbx, -4
+    FAULTS mov rax, [rbx]
+    mov rbx, -4
+    FAULTS mov [rbx], rax
 CASE crossing_push
     SET_PTE 5, 0
     mov byte ptr [GATE(14) + 4], 1
