@@ -96,6 +96,9 @@ TRANSITIONS: dict[tuple[State, Step], State] = {
 """Every allowed step; any other is a bug of the owner."""
 
 
+_RESUMES = (b"vCont;", b"c", b"C", b"s", b"S")
+
+
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """The client wants what is going on to end (the byte 0x03)."""
@@ -159,6 +162,7 @@ class Session:
         self._acknowledge = True
         self._decoder = framing.Decoder(packet_size, greeting=True)
         self._held: deque[bytes] = deque()
+        self._early_interrupt = False
         self._held_size = 0
         self._output: list[bytes] = []
         self._last_frame = b""
@@ -238,11 +242,19 @@ class Session:
             self._held_size -= len(payload)
             return self._parse(payload)
         while (unit := self._decoder.next_unit()) is not None:
+            if isinstance(unit, framing.Interrupt):
+                self._early_interrupt = True
             if (payload_or_none := self._receive(unit)) is not None:
+                # An interrupt that comes while the program is stopped counts for the resume right behind it
+                # (GDB manual, "Interrupts"); gdb sends the byte first when Ctrl-C follows `continue` at once.
+                self._early_interrupt = self._early_interrupt and payload_or_none.startswith(_RESUMES)
                 return self._parse(payload_or_none)
         return None
 
     def _next_interrupt(self) -> Interrupted | None:
+        if self._early_interrupt and self.state is State.RUNNING:
+            self._early_interrupt = False
+            return Interrupted()
         while (unit := self._decoder.next_unit()) is not None:
             if isinstance(unit, framing.Interrupt):
                 return Interrupted()

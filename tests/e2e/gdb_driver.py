@@ -21,8 +21,6 @@ from pygdbmi import gdbmiparser
 
 TIMEOUT_S: Final = 20.0
 """How long gdb may be silent before a test gives up on it."""
-# gdb that is interrupted before it has sent its packet sends the interrupt first.
-_REACTION_S: Final = 0.1
 _PROMPT: Final = b"(gdb) \n"
 _SETTINGS: Final = ("set pagination off", "set confirm off", "set width 0", "set style enabled off")
 
@@ -142,8 +140,7 @@ class Gdb:
         return text
 
     def interrupt(self) -> GdbStop:
-        """Press Ctrl-C, as fast as a person at most, and wait for the stop."""
-        time.sleep(_REACTION_S)
+        """Press Ctrl-C, at once, and wait for the stop."""
         self._process.send_signal(signal.SIGINT)
         self.wait()
         assert self.stop is not None

@@ -1,6 +1,7 @@
 """Stock gdb on an unmodified Debian kernel, without symbols: the guest itself is asked for them."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,7 @@ def check_busy(machine: Machine, gdb: Gdb, symbols: dict[str, int]) -> None:
     """Ctrl-C in a guest whose processors both work; steps stay in the program under a running timer."""
     machine.type("while :; do :; done & while :; do :; done\n")
     machine.expect("done\r\n")
+    time.sleep(0.5)  # both loops are under way then: no fork, no page fault among the steps below
     gdb.interrupt()
     for _ in range(20):
         if gdb.value("$cpl") == USER:

@@ -338,7 +338,8 @@ async def test_an_interrupt_stops_a_busy_target_once() -> None:
         await client.interrupt()
         assert (await client.receive()).startswith(b"T02thread:")
         await client.interrupt()
-        # Nothing is left over for the next plan.
+        # Nothing is left over for the next plan, once the client has asked anything else.
+        assert (await client.request(b"?")).startswith(b"T02")
         assert (await client.resume(b"vCont;s:1;c")).number == 5
 
 

@@ -96,13 +96,29 @@ def test_a_packet_that_does_not_parse_is_an_event() -> None:
     assert isinstance(session.next_event(), Malformed)
 
 
-def test_an_interrupt_counts_only_while_something_runs() -> None:
+def test_an_interrupt_counts_while_something_runs() -> None:
     session = attached()
-    session.receive_data(b"\x03")
-    assert session.next_event() is None
     session.advance(Step.RESUMED)
     session.receive_data(b"\x03")
     assert session.next_event() == Interrupted()
+    assert session.next_event() is None
+
+
+def test_an_interrupt_while_stopped_counts_for_the_resume_behind_it() -> None:
+    session = attached()
+    session.receive_data(b"\x03" + frame(b"vCont;c"))
+    assert isinstance(session.next_event(), rq.Cont)
+    session.advance(Step.RESUMED)
+    assert session.next_event() == Interrupted()
+    assert session.next_event() is None
+
+
+def test_an_interrupt_while_stopped_is_forgotten_with_the_next_question() -> None:
+    session = attached()
+    session.receive_data(b"\x03" + frame(b"g") + frame(b"vCont;c"))
+    assert session.next_event() == rq.ReadGeneral()
+    assert isinstance(session.next_event(), rq.Cont)
+    session.advance(Step.RESUMED)
     assert session.next_event() is None
 
 
