@@ -96,6 +96,7 @@ install_package() {
         [ "$(cat "$finished" 2>/dev/null)" = "$key" ] && return 0
     done
     say "installing into $VENV"
+    rm -f "$VENV/hv-installed" "$VENV/hv-installed-dev"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check --editable "$ROOT${1:+[$1]}" ||
         die "installing the package failed"
     printf '%s\n' "$key" >"$stamp"
