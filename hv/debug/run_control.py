@@ -370,6 +370,8 @@ class RunControl:
         held = is_restricted(self._plan, self.vm)
         if deadline is None and not self.open_inputs and not held:
             return self._halted()
+        ends = [tick for tick, _ in self._limits]
+        deadline = min([*ends, deadline] if deadline is not None else ends, default=None)
         self._wait.wait(deadline, held=held)
         return None
 
@@ -394,7 +396,8 @@ class RunControl:
     def _final(self, final: Ending, vcpu: int) -> Event:
         if not self.debugged:
             return self._end(final)
-        text = f"{final.text[0].upper()}{final.text[1:]}. One more resume ends with status {final.status}."
+        said = final.text if final.text.startswith("vCPU") else final.text[0].upper() + final.text[1:]
+        text = f"{said}. One more resume ends with status {final.status}."
         return Stop(StopReason.EVENT, vcpu + 1, text=text)
 
     def _end(self, final: Ending) -> Event:
