@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import trio
 
 from gdbstub.capabilities import Block, MemoryRegion, Table
+from gdbstub.description import Description
 from gdbstub.errors import TargetBusyError, TargetError
 from gdbstub.evaluator import EvaluationError, evaluate, holds
 from gdbstub.lease import Lease
@@ -48,8 +49,8 @@ REGIONS = (
 class FullToy(ToyTarget):
     """See `tests.helpers.toy_target` for the machine."""
 
-    def __init__(self, threads: int = 2) -> None:
-        super().__init__(threads=threads)
+    def __init__(self, threads: int = 2, description: Description | None = None) -> None:
+        super().__init__(description, threads)
         self.conditions: dict[PointKey, tuple[Sequence[Program], Sequence[Program], bool]] = {}
         self.console: Callable[[str], None] = lambda text: None
         self.restarts = 0

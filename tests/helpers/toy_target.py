@@ -40,7 +40,9 @@ SLICE_TICKS = 500
 
 
 class ToyTarget:
-    """Has every capability but physical memory."""
+    """Has every capability but physical memory. It runs `slice_ticks` before other tasks have a turn."""
+
+    slice_ticks = SLICE_TICKS
 
     def __init__(self, description: Description | None = None, threads: int = 2) -> None:
         self._description = description or x86_64()
@@ -158,7 +160,7 @@ class ToyTarget:
 
     async def wait_stop(self) -> Event:
         while True:
-            for event in itertools.islice(self._events, SLICE_TICKS):
+            for event in itertools.islice(self._events, self.slice_ticks):
                 if event is not None:
                     return event
             await trio.lowlevel.checkpoint()

@@ -1,0 +1,45 @@
+"""Fuzz the debug server, guided by coverage, against a live toy target.
+
+Ends with status 0 after `--minutes` without a finding, or with 1 and the shortest input that was found. How
+it works and what counts as a finding is in `tests/helpers/session_fuzzer.py`.
+"""
+
+import argparse
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import trio  # noqa: E402
+
+from tests.helpers.session_fuzzer import Fuzzer  # noqa: E402
+
+REPORT_S = 30.0
+
+
+def main() -> int:
+    """Fuzz for as long as asked."""
+    parser = argparse.ArgumentParser(description="fuzz the debug server against a toy target")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long, 60 by default")
+    parser.add_argument("--seed", type=int, default=1, help="start of the random numbers, 1 by default")
+    arguments = parser.parse_args()
+    fuzzer = Fuzzer(arguments.seed)
+    end = time.monotonic() + 60 * arguments.minutes
+    while (left := end - time.monotonic()) > 0:
+        finding = trio.run(partial(fuzzer.search, seconds=min(REPORT_S, left)))
+        print(
+            f"{fuzzer.executed} inputs, {len(fuzzer.corpus)} kept, {len(fuzzer.coverage.edges)} edges",
+            file=sys.stderr,
+        )
+        if finding is not None:
+            print(f"fuzz_session: {finding.why}\n" + "\n".join(map(repr, finding.data)))
+            return 1
+    print(f"{len(fuzzer.coverage.edges)} edges in gdbstub/, nothing found in {fuzzer.executed} inputs")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
