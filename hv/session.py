@@ -84,7 +84,7 @@ def run_session(options: Options) -> int:
     image = _load(options, config)
     terminal = serial == "stdio" and sys.stdin.isatty()
     host_clock = options.clock == "host" or (options.clock is None and terminal)
-    engine = SoftEngine()
+    engine = SoftEngine(timed=options.stats)
     with contextlib.closing(engine), opened(serial) as console:
         recorder = Recorder(options.record, log_header(config, image)) if options.record else None
         vm = build_pc(
@@ -101,7 +101,7 @@ def run_session(options: Options) -> int:
         console.close()
         _say_ending(final)
         if options.stats:
-            for line in report(vm, time.monotonic() - started):
+            for line in report(vm, time.monotonic() - started, engine.exit_seconds()):
                 _say(line)
             _say(f"state {vm.state_hash()} at tick {vm.clock.now}")
         return final.status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from hv.vm import Vm
@@ -41,8 +41,9 @@ def instructions(vm: Vm) -> int:
     return sum(vcpu.cpu.retired() for vcpu in vm.vcpus)
 
 
-def report(vm: Vm, seconds: float) -> Iterator[str]:
-    """The lines of `--stats`: instructions, host seconds, MIPS, guest time, exits by kind."""
+def report(vm: Vm, seconds: float, exit_seconds: Mapping[str, float]) -> Iterator[str]:
+    """The lines of `--stats`: instructions, host seconds, MIPS, guest time, exits by kind and their share
+    of the host's time."""
     done = instructions(vm)
     mips = done / seconds / 1e6 if seconds > 0 else 0.0
     guest_s = vm.clock.now / vm.clock.ips
@@ -50,4 +51,5 @@ def report(vm: Vm, seconds: float) -> Iterator[str]:
     exits = exits_by_kind(vm)
     yield f"{sum(count for _, count in exits):,} exits"
     for name, count in exits:
-        yield f"  {name:<14} {count:>12,}"
+        share = 100 * exit_seconds.get(name, 0.0) / seconds if seconds > 0 else 0.0
+        yield f"  {name:<14} {count:>12,} {share:6.1f} %"

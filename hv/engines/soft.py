@@ -7,7 +7,8 @@ finished before anything else can happen to the machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from accel import ffi, lib
@@ -90,11 +91,31 @@ def _check(status: int, what: str) -> None:
         raise EngineError(f"the core refused to {what} (status {status})")
 
 
+class ExitTimes:
+    """Host seconds between an exit and the next entry, by kind of exit, over all CPUs of a machine."""
+
+    def __init__(self) -> None:
+        self.seconds = [0.0] * len(EXIT_NAMES)
+        self._kind = 0
+        self._left_at = time.perf_counter()
+
+    def run(self, cpu: Any, until: int, record: Any) -> int:
+        """accel_run() with the clock stopped."""
+        self.seconds[self._kind] += time.perf_counter() - self._left_at
+        status: int = lib.accel_run(cpu, until, record)
+        self._left_at = time.perf_counter()
+        self._kind = record.kind
+        return status
+
+
 class SoftCpu:
     """One CPU of the core. Made by `SoftEngine.add_cpu`."""
 
-    def __init__(self, handle: Any, registers: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(
+        self, handle: Any, registers: Mapping[str, tuple[int, int]], times: ExitTimes | None = None
+    ) -> None:
         self._cpu = handle
+        self._run: Callable[[Any, int, Any], int] = times.run if times is not None else lib.accel_run
         self._exit = ffi.new("accel_exit *")
         self._registers = registers
         self._control: Control = lib.accel_cpu_control(handle)
@@ -110,7 +131,7 @@ class SoftCpu:
 
     def run(self, until: int, access: Access) -> Exit:
         """See `EngineCpu.run`."""
-        run, answer, ticks_of = lib.accel_run, lib.accel_answer, lib.accel_ticks
+        run, answer, ticks_of = self._run, lib.accel_answer, lib.accel_ticks
         cpu, record, counts = self._cpu, self._exit, self.exit_counts
         kicked = answering = False
         ticks = 0
@@ -284,9 +305,10 @@ class SoftCpu:
 
 
 class SoftEngine:
-    """A machine of the core: its memory, breakpoints and CPUs."""
+    """A machine of the core: its memory, breakpoints and CPUs. `timed`: measure what exits cost the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = False) -> None:
+        self._times = ExitTimes() if timed else None
         out = ffi.new("accel_machine **")
         if lib.accel_machine_new(out) != lib.ACCEL_OK:
             raise ConfigError("the host has no memory for a machine")
@@ -304,9 +326,15 @@ class SoftEngine:
             raise ConfigError("this host's CPU lacks the model's SSE4.2 or AVX2 and FMA", "--cpu")
         if status != lib.ACCEL_OK:
             raise ConfigError(f"the core cannot make CPU {index} (status {status})")
-        cpu = SoftCpu(out[0], self._registers)
+        cpu = SoftCpu(out[0], self._registers, self._times)
         self._cpus.append(cpu)
         return cpu
+
+    def exit_seconds(self) -> dict[str, float]:
+        """Host seconds spent outside the core by the kind of exit that led there; empty unless `timed`."""
+        if self._times is None:
+            return {}
+        return dict(zip(EXIT_NAMES, self._times.seconds, strict=True))
 
     def add_memory(self, gpa: int, size: int, *, rom: bool = False) -> None:
         """See `Engine.add_memory`."""
