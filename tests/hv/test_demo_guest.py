@@ -189,6 +189,9 @@ def test_every_step_of_the_gdb_tour_holds_on_another_machine(demo_elf: Path) -> 
     done = subprocess.run(
         gdb, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    # QEMU may be gone before gdb has written the last byte of its final `kill`.
+    killed = "Terminated via GDBstub" in done.stderr and done.stderr.rstrip().endswith("Broken pipe.")
+    assert done.returncode == 0 or killed, done.stdout + done.stderr
+    assert "--- The end of the tour." in done.stdout
     assert "The end of the tour." in done.stdout
     assert re.search(r"#\d+ +<signal handler called>\n#\d+ .* in step_touch ", done.stdout)
