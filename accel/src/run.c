@@ -207,26 +207,23 @@ static void remember(accel_cpu *c, struct link *l, int which, struct block *b) {
 static int run_slice(accel_cpu *c, bool single) {
     struct link *link = NULL;
     int which = 0;
-    bool chained = false;
     c->run_key = c->key | (single ? K_SINGLE : 0);
     for (;;) {
         c->link_slot = link; /* block_flush_all() clears it */
-        struct block *guess = !chained ? NULL : link ? link->to[which] : c->jump[jump_index(c->rip)].b;
-        struct block *b = block_at_rip(c, guess);
+        struct block *b = block_at_rip(c, link ? link->to[which] : c->jump[jump_index(c->rip)].b);
         if (unlikely(!b)) return LEAVE_FETCH;
-        if (chained && (link == NULL || c->link_slot)) remember(c, c->link_slot, which, b);
+        if (link == NULL || c->link_slot) remember(c, c->link_slot, which, b);
         if (unlikely(b->cost > c->budget)) {
             if (c->budget == 0) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;
-            link = NULL, chained = false;
+            link = NULL;
             continue;
         }
         enter(c, b);
-        chained = false;
         link = NULL;
         switch (c->leave) {
         case LEAVE_CHAIN:
-            link = c->link_slot, which = c->link_which, chained = true;
+            link = c->link_slot, which = c->link_which;
             if (c->budget == 0) return LEAVE_BUDGET;
             break;
         case LEAVE_BUDGET:
