@@ -112,6 +112,11 @@ class Client:
         self._stream = stream
         self._session = session or ClientSession()
 
+    @property
+    def acknowledges(self) -> bool:
+        """Whether packets are acknowledged: until no-ack mode is negotiated."""
+        return self._session.acknowledge
+
     async def send(self, payload: bytes) -> None:
         """Send a request and do not wait for its reply."""
         self._session.send(payload)
