@@ -60,17 +60,18 @@ static void part_in_page(const struct block *b, u64 page, unsigned *off, unsigne
     }
 }
 
+/* The link of b in the list of the page that holds pa: its first or its second one. */
+static u32 *next_in_page(struct block *b, u64 pa) {
+    return (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? &b->page_next : &b->page2_next;
+}
+
 static void unlist(accel_machine *m, u64 pa, u32 number) {
     uint8_t *host;
     struct page *p = phys_page(m, pa, &host);
     if (!p) return;
     u32 *at = &p->blocks;
-    while (*at && *at != number) {
-        struct block *b = &m->blocks[*at - 1];
-        at = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? &b->page_next : &b->page2_next;
-    }
-    struct block *b = &m->blocks[number - 1];
-    if (*at) *at = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? b->page_next : b->page2_next;
+    while (*at && *at != number) at = next_in_page(&m->blocks[*at - 1], pa);
+    if (*at) *at = *next_in_page(&m->blocks[number - 1], pa);
 }
 
 static void relist_lines(accel_machine *m, u64 pa) {
@@ -83,7 +84,7 @@ static void relist_lines(accel_machine *m, u64 pa) {
         unsigned off, size;
         part_in_page(b, pa & PAGE_MASK, &off, &size);
         p->lines |= lines_of(off, size);
-        i = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? b->page_next : b->page2_next;
+        i = *next_in_page(b, pa);
     }
     if (!p->blocks) p->flags &= ~PG_CODE;
 }
@@ -113,7 +114,7 @@ void block_kill_range(accel_machine *m, u64 pa, unsigned size) {
     unsigned first = pa & 0xfff;
     for (u32 i = p->blocks, next; i; i = next) {
         struct block *b = &m->blocks[i - 1];
-        next = (b->pa & PAGE_MASK) == (pa & PAGE_MASK) ? b->page_next : b->page2_next;
+        next = *next_in_page(b, pa);
         unsigned off, n;
         part_in_page(b, pa & PAGE_MASK, &off, &n);
         if (first < off + n && off < first + size) kill_block(m, b);
@@ -142,7 +143,7 @@ static void mark_code(accel_machine *m, u64 pa, unsigned size) {
     p->lines |= lines_of(pa & 0xfff, size);
 }
 
-/* Instruction bytes at lin/pa. Reads the next page only when `cross` asks for it. */
+/* The bytes of an instruction that crosses into the next page. */
 struct fetch { u8 bytes[16]; unsigned avail; u64 pa2; };
 
 static bool fetch_cross(accel_cpu *c, u64 lin, u64 pa, struct fetch *f) {
@@ -226,8 +227,6 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
         return NULL;
     }
     struct block *b = new_block(c);
-    host = NULL;
-    phys_page(m, pa, &host);
     b->pa = pa, b->key = key;
     bool ended = false, relative = false;
     unsigned start = pa & 0xfff;

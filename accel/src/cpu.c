@@ -57,7 +57,6 @@ void update_mode(accel_cpu *c) {
     if (c->cpl == 0) key |= K_CPL0;
     if (c->cr0 & CR0_PE) key |= K_PE;
     if (c->flags & F_VM) key |= K_VM;
-    if (c->cr0 & (CR0_TS | CR0_EM)) key |= K_NM;
     if (c->cr0 & CR0_EM) key |= K_EM;
     if (c->cr0 & CR0_TS) key |= K_TS;
     if (c->cr0 & CR0_MP) key |= K_MP;

@@ -153,13 +153,13 @@ _Static_assert(sizeof(struct link) == 32, "link fits an op slot");
 
 /* Mode key: everything that decoding or the choice of handlers depends on. */
 enum { K_CODE16 = 0, K_CODE32 = 1, K_CODE64 = 2, K_CODE = 3, K_SS32 = 4, K_CPL3 = 8, K_PE = 0x10, K_VM = 0x20, K_FLAT = 0x40,
-       K_NM = 0x80 /* x87/MMX: #NM */, K_EM = 0x100 /* x87: CR0.EM */, K_SSE = 0x200 /* SSE usable */, K_AVX = 0x400,
+       K_EM = 0x100 /* x87: CR0.EM */, K_SSE = 0x200 /* SSE usable */, K_AVX = 0x400,
        K_SINGLE = 0x1000 /* one instruction per block */, K_BP = 0x2000 /* page with debugger breakpoints */,
        K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_CPL0 = 0x20000, K_MODEL_SHIFT = 20 };
 
 /* ---- machine -------------------------------------------------------------------------------------- */
 
-enum { PG_CODE = 1, PG_WATCH = 2, PG_CLEAN = 4, PG_ROM = 8 };
+enum { PG_CODE = 1, PG_WATCH = 2, PG_CLEAN = 4 };
 
 struct page {
     uint64_t lines;  /* 64-byte lines that hold decoded code */
@@ -222,7 +222,7 @@ enum { ATT_IO = 1 /* queued device writes */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB
 struct fault { uint16_t vector; uint8_t has_error, soft, length; uint32_t error; uint64_t cr2; };
 enum { FAULT_EXIT = 0x100 };
 
-enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16, MAX_HITS = 16, BRANCH_RING = 32 };
+enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16, MAX_HITS = 16 };
 
 struct answer { uint64_t value, addr; uint8_t kind, size; };      /* kind: accel_exit_kind */
 struct io_write { uint64_t addr, value; uint8_t kind, size; };
@@ -329,7 +329,6 @@ void leave_exit(accel_cpu *c, const struct op *o, int kind);   /* o did not reti
 void leave_exit_after(accel_cpu *c, const struct op *o, uint64_t rip, int kind); /* o retired; rip is next; then the exit */
 void leave_chain(accel_cpu *c, struct link *l, int which);     /* slow way to the next block at c->r[R_RIP] */
 void leave_over(accel_cpu *c, const struct block *b, struct link *l, int which); /* b (already charged) is dead or too long */
-void leave_unhandled(accel_cpu *c, const struct op *o);
 uint64_t ticks_now(const accel_cpu *c, const struct op *o); /* ticks before instruction o */
 INLINE uint64_t op_rip(const accel_cpu *c, const struct op *o) { return c->r[R_RIP] + o->off; }
 uint64_t op_next_rip(const accel_cpu *c, const struct op *o); /* wraps by code size */

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include "exec.h"
 
-enum { DR7_ANY = 0xff };
-
 static bool dr_enabled(const accel_cpu *c, int i) { return (c->dr[7] >> (2 * i)) & 3; }
 static unsigned dr_type(const accel_cpu *c, int i) { return (c->dr[7] >> (16 + 4 * i)) & 3; }
 static unsigned dr_length(const accel_cpu *c, int i) {
@@ -66,8 +64,6 @@ void debug_dr_changed(accel_cpu *c) {
     ftlb_flush(c);
 }
 
-static void breaks_changed(accel_machine *m) { block_kill_bp(m); }
-
 int accel_break_add(accel_machine *m, uint64_t id, int space, uint64_t address) {
     if (space != ACCEL_LINEAR && space != ACCEL_PHYSICAL) return ACCEL_EINVAL;
     for (u32 i = 0; i < m->break_count; i++)
@@ -80,7 +76,7 @@ int accel_break_add(accel_machine *m, uint64_t id, int space, uint64_t address) 
         m->break_cap = cap;
     }
     m->breaks[m->break_count++] = (struct breakpoint){.id = id, .address = address, .space = (u8)space};
-    breaks_changed(m);
+    block_kill_bp(m);
     return ACCEL_OK;
 }
 
@@ -88,7 +84,7 @@ int accel_break_remove(accel_machine *m, uint64_t id) {
     for (u32 i = 0; i < m->break_count; i++) {
         if (m->breaks[i].id != id) continue;
         m->breaks[i] = m->breaks[--m->break_count];
-        breaks_changed(m);
+        block_kill_bp(m);
         return ACCEL_OK;
     }
     return ACCEL_ENOENT;

@@ -140,6 +140,12 @@ MEM_ACCESS(16)
 MEM_ACCESS(32)
 MEM_ACCESS(64)
 
+/* Bits 63-47 (63-56 with 5-level paging) are alike (SDM vol. 1, "Canonical Addressing"). */
+INLINE bool canonical(const accel_cpu *c, u64 lin) {
+    unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
+    return (u64)((s64)(lin << shift) >> shift) == lin;
+}
+
 /* The slot of a linear rip in c->jump. */
 INLINE unsigned jump_index(u64 rip) { return (unsigned)(rip ^ rip >> 12) & 4095; }
 

@@ -9,11 +9,6 @@
 
 op_fn h_fall_through, h_call_slow, h_ret_slow, h_jmp_E_slow, h_call_E_slow;
 
-static bool canonical(const accel_cpu *c, u64 lin) {
-    unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
-    return (u64)((s64)(lin << shift) >> shift) == lin;
-}
-
 /* A branch whose target cannot simply be chained to: 16-bit code, segmented code. */
 static COLD void go_checked(accel_cpu *c, const struct op *o, u64 target) {
     if (OP_OSZ(o) == SZ16) target &= 0xffff;

@@ -22,11 +22,6 @@ u64 op_ea(accel_cpu *c, const struct op *o) {
     return (c->r[o->base] + (c->r[o->index] << o->scale) + (s64)o->disp) & address_mask(o);
 }
 
-static bool canonical(const accel_cpu *c, u64 lin) {
-    unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
-    return (u64)((s64)(lin << shift) >> shift) == lin;
-}
-
 static bool segment_fault(accel_cpu *c, int seg) { return set_fault(c, seg == SEG_SS ? EX_SS : EX_GP, true, 0); }
 
 bool seg_linear(accel_cpu *c, int seg, u64 ea, unsigned size, int acc, u64 *lin) {

@@ -57,8 +57,6 @@ void leave_exit(accel_cpu *c, const struct op *o, int kind) {
     leave_fault(c, o);
 }
 
-void leave_unhandled(accel_cpu *c, const struct op *o) { leave_exit(c, o, ACCEL_EXIT_UNHANDLED); }
-
 void leave_after(accel_cpu *c, const struct op *o) {
     refund(c, o, 1);
     leave(c, o, LEAVE_NEXT, op_next_rip(c, o));
@@ -112,11 +110,6 @@ HANDLER(h_gp0) { raise_err(c, o, EX_GP, 0); }
 HANDLER(h_unimplemented) { leave_exit(c, o, ACCEL_EXIT_UNIMPLEMENTED); }
 
 /* ---- fetch --------------------------------------------------------------------------------------------------- */
-
-static bool canonical(const accel_cpu *c, u64 lin) {
-    unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
-    return (u64)((s64)(lin << shift) >> shift) == lin;
-}
 
 /* The linear and physical address of c->rip. False: c->fault. */
 static bool fetch_address(accel_cpu *c, u64 *lin, u64 *pa) {

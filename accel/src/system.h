@@ -11,10 +11,6 @@
 enum { MAXPHYADDR = 48 };
 #define PHYS_RESERVED (~0ull << MAXPHYADDR)
 
-INLINE bool canonical(const accel_cpu *c, u64 lin) {
-    unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
-    return (u64)((s64)(lin << shift) >> shift) == lin;
-}
 INLINE unsigned iopl_of(const accel_cpu *c) { return (c->flags >> 12) & 3; }
 INLINE bool in_vm86(const accel_cpu *c) { return c->flags & F_VM; }
 INLINE bool protected_mode(const accel_cpu *c) { return (c->cr0 & CR0_PE) && !(c->flags & F_VM); }
