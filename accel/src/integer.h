@@ -39,4 +39,33 @@ INLINE void carry_flags(accel_cpu *c, bool carry, bool overflow) {
     c->flags_of = overflow;
 }
 
+/* ---- instructions that only read their r/m operand: b is its value ---- */
+
+#define SOURCE_FAST(name, N, form, ea, statement) \
+    HANDLER(h_##name##_##N##_##form) { \
+        const void *p = fast_r(c, ea(c, o), sizeof(U_##N)); \
+        if (unlikely(p == NULL)) return h_##name##_##N##_m(c, o); \
+        U_##N b; \
+        memcpy(&b, p, sizeof b); \
+        statement; \
+        NEXT(c, o); \
+    }
+#define SOURCE(name, N, statement) \
+    HANDLER(h_##name##_##N##_r) { \
+        U_##N b = get_##N(c, o->rm); \
+        statement; \
+        NEXT(c, o); \
+    } \
+    SLOW_HANDLER(h_##name##_##N##_m) { \
+        U_##N b; \
+        if (!rd_##N(c, o, &b)) return false; \
+        statement; \
+        return true; \
+    }
+/* All four forms (attribute `hot`). */
+#define SOURCE_HOT(name, N, statement) \
+    SOURCE(name, N, statement) \
+    SOURCE_FAST(name, N, f, ea_f, statement) \
+    SOURCE_FAST(name, N, x, ea_x, statement)
+
 #endif

@@ -2,7 +2,7 @@
  * op_arith.c - ADD OR ADC SBB AND SUB XOR CMP TEST, INC DEC NEG NOT, XADD, CMPXCHG.
  * Forms: EG = r/m,r  GE = r,r/m  EI = r/m,imm  AI = accumulator,imm.
  */
-#include "exec.h"
+#include "integer.h"
 
 /* Two-operand instructions that write their first operand. */
 #define RMW_FAST(name, N, form, ea, value, self) \
@@ -32,37 +32,12 @@
     RMW_FAST(name, N, f, ea_f, value_m, h_##name##_##N##_m) \
     RMW_FAST(name, N, x, ea_x, value_m, h_##name##_##N##_m)
 
-#define LOAD_FAST(name, N, form, ea, statement) \
-    HANDLER(h_##name##_##N##_##form) { \
-        const void *p = fast_r(c, ea(c, o), sizeof(U_##N)); \
-        if (unlikely(p == NULL)) return h_##name##_##N##_m(c, o); \
-        U_##N b; \
-        memcpy(&b, p, sizeof b); \
-        statement; \
-        NEXT(c, o); \
-    }
-/* Instructions that only read their memory operand: b is its value. */
-#define LOAD(name, N, statement) \
-    HANDLER(h_##name##_##N##_r) { \
-        U_##N b = get_##N(c, o->rm); \
-        statement; \
-        NEXT(c, o); \
-    } \
-    SLOW_HANDLER(h_##name##_##N##_m) { \
-        U_##N b; \
-        if (!rd_##N(c, o, &b)) return false; \
-        statement; \
-        return true; \
-    } \
-    LOAD_FAST(name, N, f, ea_f, statement) \
-    LOAD_FAST(name, N, x, ea_x, statement)
-
 #define AI(name, N, statement) HANDLER(h_##name##_##N) { statement; NEXT(c, o); }
 
 #define BINARY(op, N) \
     RMW(op##_EG, N, alu_##op##_##N(c, a, get_##N(c, o->reg)), alu_##op##_##N(c, a, get_##N(c, o->reg))) \
     RMW(op##_EI, N, alu_##op##_##N(c, a, (U_##N)o->imm), alu_##op##_##N(c, a, (U_##N)o->imm)) \
-    LOAD(op##_GE, N, put_##N(c, o->reg, alu_##op##_##N(c, get_##N(c, o->reg), b))) \
+    SOURCE_HOT(op##_GE, N, put_##N(c, o->reg, alu_##op##_##N(c, get_##N(c, o->reg), b))) \
     AI(op##_AI, N, put_##N(c, R_RAX, alu_##op##_##N(c, get_##N(c, R_RAX), (U_##N)o->imm)))
 #define BINARY_SIZES(op) BINARY(op, 8) BINARY(op, 16) BINARY(op, 32) BINARY(op, 64)
 BINARY_SIZES(add)
@@ -74,12 +49,12 @@ BINARY_SIZES(sub)
 BINARY_SIZES(xor)
 
 #define COMPARE(N) \
-    LOAD(cmp_EG, N, alu_cmp_##N(c, b, get_##N(c, o->reg))) \
-    LOAD(cmp_GE, N, alu_cmp_##N(c, get_##N(c, o->reg), b)) \
-    LOAD(cmp_EI, N, alu_cmp_##N(c, b, (U_##N)o->imm)) \
+    SOURCE_HOT(cmp_EG, N, alu_cmp_##N(c, b, get_##N(c, o->reg))) \
+    SOURCE_HOT(cmp_GE, N, alu_cmp_##N(c, get_##N(c, o->reg), b)) \
+    SOURCE_HOT(cmp_EI, N, alu_cmp_##N(c, b, (U_##N)o->imm)) \
     AI(cmp_AI, N, alu_cmp_##N(c, get_##N(c, R_RAX), (U_##N)o->imm)) \
-    LOAD(test_EG, N, alu_test_##N(c, b, get_##N(c, o->reg))) \
-    LOAD(test_EI, N, alu_test_##N(c, b, (U_##N)o->imm)) \
+    SOURCE_HOT(test_EG, N, alu_test_##N(c, b, get_##N(c, o->reg))) \
+    SOURCE_HOT(test_EI, N, alu_test_##N(c, b, (U_##N)o->imm)) \
     AI(test_AI, N, alu_test_##N(c, get_##N(c, R_RAX), (U_##N)o->imm))
 COMPARE(8)
 COMPARE(16)

@@ -8,29 +8,6 @@
 
 typedef __int128 s128;
 
-/* b is the value of the r/m operand. */
-#define SOURCE_FAST(name, N, form, ea, statement) \
-    HANDLER(h_##name##_##N##_##form) { \
-        const void *p = fast_r(c, ea(c, o), sizeof(U_##N)); \
-        if (unlikely(p == NULL)) return h_##name##_##N##_m(c, o); \
-        U_##N b; \
-        memcpy(&b, p, sizeof b); \
-        statement; \
-        NEXT(c, o); \
-    }
-#define SOURCE(name, N, statement) \
-    HANDLER(h_##name##_##N##_r) { \
-        U_##N b = get_##N(c, o->rm); \
-        statement; \
-        NEXT(c, o); \
-    } \
-    SLOW_HANDLER(h_##name##_##N##_m) { \
-        U_##N b; \
-        if (!rd_##N(c, o, &b)) return false; \
-        statement; \
-        return true; \
-    }
-
 /* ---- MUL, IMUL ---- */
 
 INLINE void product_flags(accel_cpu *c, bool wide) { carry_flags(c, wide, wide); }
@@ -55,9 +32,7 @@ SOURCE(imul, 8, s16 p = (s16)((s8)get_8(c, 0) * (s8)b); put_16(c, R_RAX, (u16)p)
         put_##N(c, reg, (U_##N)p); \
         product_flags(c, wide); \
     } \
-    SOURCE(imul_GE, N, imul_into_##N(c, o->reg, get_##N(c, o->reg), b)) \
-    SOURCE_FAST(imul_GE, N, f, ea_f, imul_into_##N(c, o->reg, get_##N(c, o->reg), b)) \
-    SOURCE_FAST(imul_GE, N, x, ea_x, imul_into_##N(c, o->reg, get_##N(c, o->reg), b)) \
+    SOURCE_HOT(imul_GE, N, imul_into_##N(c, o->reg, get_##N(c, o->reg), b)) \
     SOURCE(imul_GEI, N, imul_into_##N(c, o->reg, b, (U_##N)o->imm))
 MULTIPLY(16, u32, s32)
 MULTIPLY(32, u64, s64)
