@@ -19,7 +19,7 @@ from hv.console import Console, NullConsole, opened
 from hv.debug.run_control import RunControl
 from hv.debug.server import DebugServer, ServerAddress, parse_server, uses_stdio
 from hv.debug.stops import STATUS_ERROR, Ending
-from hv.debug.target import result_of
+from hv.debug.target_base import result_of
 from hv.engines.soft import SoftEngine
 from hv.errors import ConfigError, HvError, one_line
 from hv.guests import GuestBuildError, demo_path

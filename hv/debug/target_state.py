@@ -1,0 +1,109 @@
+"""Registers and memory of the machine, for its debuggers.
+
+Memory is what the thread's vCPU sees through its page tables; only RAM is reached, never a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gdbstub.errors import MemoryAccessError, RegisterError
+from gdbstub.target import ThreadInfo
+from hv.debug.target_base import TargetBase
+from hv.inputs import MemoryWrite
+from hv.paging import read_linear, writable_pieces
+
+
+class TargetState(TargetBase):
+    """`Target`'s threads, registers and memory, and `PhysicalMemory`."""
+
+    # --- threads and registers -----------------------------------------------------------------------
+
+    async def threads(self) -> Sequence[ThreadInfo]:
+        """See `gdbstub.target.Target`."""
+        return await self._call(
+            lambda: [ThreadInfo(v.index + 1, f"vCPU {v.index}", v.state, v.index) for v in self._vm.vcpus]
+        )
+
+    async def read_registers(self, thread: int, names: Sequence[str]) -> Sequence[bytes | None]:
+        """See `gdbstub.target.Target`."""
+        vcpu = self._vm.vcpus[self._vcpu(thread)]
+        linear = ["linear_pc" if name == "rip" else name for name in names]
+        return await self._call(lambda: vcpu.get_many(linear))
+
+    async def write_registers(self, thread: int, values: Sequence[tuple[str, bytes]]) -> None:
+        """See `gdbstub.target.Target`."""
+        vcpu = self._vcpu(thread)
+        await self._call(lambda: self._write_registers(vcpu, values))
+
+    def _write_registers(self, vcpu: int, values: Sequence[tuple[str, bytes]]) -> None:
+        values = [(name, self._offset(vcpu, value) if name == "rip" else value) for name, value in values]
+        present = self._vm.vcpus[vcpu].get_many([name for name, _ in values])
+        changed = tuple(pair for pair, now in zip(values, present, strict=True) if pair[1] != now)
+        if not changed:
+            return
+        try:
+            self._control.write_registers(vcpu, changed)
+        except KeyError as error:
+            raise RegisterError(str(error.args[0]), "unknown") from None
+        except ValueError as error:
+            raise RegisterError(changed[0][0], str(error)) from None
+
+    def _offset(self, vcpu: int, linear: bytes) -> bytes:
+        """The RIP that makes the linear address `linear` the next instruction's."""
+        registers = self._vm.vcpus[vcpu]
+        base = registers.get("linear_pc") - registers.get("rip")
+        return ((int.from_bytes(linear, "little") - base) % (1 << 64)).to_bytes(8, "little")
+
+    # --- memory --------------------------------------------------------------------------------------
+
+    async def read_memory(self, thread: int, address: int, length: int) -> bytes:
+        """See `gdbstub.target.Target`."""
+        cpu = self._vm.vcpus[self._vcpu(thread)].cpu
+        data = await self._call(lambda: read_linear(self._vm.engine, cpu, address, length))
+        if length and not data:
+            raise MemoryAccessError(address)
+        return data
+
+    async def write_memory(self, thread: int, address: int, data: bytes) -> None:
+        """See `gdbstub.target.Target`."""
+        cpu = self._vm.vcpus[self._vcpu(thread)].cpu
+
+        def write() -> None:
+            where = writable_pieces(self._vm.engine, cpu, address, data)
+            if isinstance(where, int):
+                raise MemoryAccessError(where)
+            for gpa, piece in where:
+                self._vm.door.submit(MemoryWrite(gpa, piece))
+
+        await self._call(write)
+
+    async def read_physical(self, address: int, length: int) -> bytes:
+        """See `gdbstub.target.PhysicalMemory`."""
+
+        def read() -> bytes:
+            whole = self._vm.memory.read(address, length)
+            if whole is not None:
+                return whole
+            data = bytearray()
+            while len(data) < length:
+                piece = self._vm.memory.read(address + len(data), 1)
+                if piece is None:
+                    break
+                data += piece
+            return bytes(data)
+
+        data = await self._call(read)
+        if length and not data:
+            raise MemoryAccessError(address, "no memory there")
+        return data
+
+    async def write_physical(self, address: int, data: bytes) -> None:
+        """See `gdbstub.target.PhysicalMemory`."""
+
+        def write() -> None:
+            if self._vm.memory.read(address, len(data)) is None:
+                raise MemoryAccessError(address, "no memory there")
+            self._vm.door.submit(MemoryWrite(address, data))
+
+        await self._call(write)
