@@ -1,7 +1,7 @@
 """The build backend: setuptools, with the core and the demo guest compiled by their own builders.
 
-A wheel holds `accel._core` and `hv/guests/demo/demo.elf`. The environment variable `HV_WERROR=1`
-turns warnings about the guest into errors.
+A wheel holds `accel._core` and `hv/guests/demo/demo.elf`, a source distribution what they are built from.
+The environment variable `HV_WERROR=1` turns warnings about the guest into errors.
 """
 
 import shutil
@@ -12,6 +12,7 @@ import parts
 import setuptools
 from setuptools.build_meta import _BuildMetaBackend
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 
 def or_exit(error: parts.BuildError) -> SystemExit:
@@ -34,13 +35,21 @@ class BuildCore(build_ext):  # type: ignore[misc] # setuptools has no types
             shutil.copy2(built, target)
 
 
+class SourceDistribution(sdist):  # type: ignore[misc] # setuptools has no types
+    """A source distribution that can be built: setuptools knows of no C source and no build backend here."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        """Add what setuptools does not find by itself."""
+        super().make_release_tree(base_dir, sorted({*files, *parts.source_files()}))
+
+
 class Backend(_BuildMetaBackend):  # type: ignore[misc] # setuptools has no types
     """setuptools' own backend, with one extension module and no setup.py."""
 
     def run_setup(self, setup_script: str = "setup.py") -> None:
         """Run setuptools for one command; the base class has put the command into sys.argv."""
         core = setuptools.Extension("accel._core", sources=[])
-        setuptools.setup(ext_modules=[core], cmdclass={"build_ext": BuildCore})
+        setuptools.setup(ext_modules=[core], cmdclass={"build_ext": BuildCore, "sdist": SourceDistribution})
 
     def build_wheel(self, *args: Any, **kwargs: Any) -> str:
         """Build a wheel. Its sources will lie elsewhere, so debug information names them relatively."""

@@ -9,6 +9,14 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 
+_SOURCES = (
+    "accel/src/*",
+    "accel/include/*.h",
+    "hv/guests/demo/*.[chS]",
+    "hv/guests/demo/*.ld",
+    "scripts/packaging/*.py",
+)
+
 
 class BuildError(Exception):
     """A part could not be built; the compiler has said why, the text is one line."""
@@ -28,6 +36,12 @@ def build_core() -> Path:
     finally:
         del sys.modules["accel"]
     return path
+
+
+def source_files() -> list[str]:
+    """What the parts are built from, and the code that builds them, relative to the root."""
+    found = (path for pattern in _SOURCES for path in ROOT.glob(pattern))
+    return sorted(str(path.relative_to(ROOT)) for path in found if path.is_file())
 
 
 def build_demo(source_prefix: str | None = None) -> Path:
