@@ -60,7 +60,7 @@ def violation(found: Import) -> str | None:
             return None
         if top != "gdbstub" and top not in sys.stdlib_module_names:
             return "gdbstub imports the standard library, and trio where it moves bytes"
-    elif inside(module, "accel") and importer != "hv.engines.soft":
+    elif inside(module, "accel") and not inside(importer, "hv.engines.soft"):
         return "only hv.engines.soft imports accel"
     elif inside(module, "gdbstub") and not (inside(importer, "hv.debug") or importer == "hv.cli"):
         return "only hv.debug and hv.cli import gdbstub"
@@ -94,7 +94,7 @@ def test_every_import_goes_in_an_allowed_direction() -> None:
         ("gdbstub/session.py", "import click", False),
         ("hv/vm.py", "from accel import _core", False),
         ("hv/vm.py", "import accel._core", False),
-        ("hv/engines/soft.py", "from accel import _core", True),
+        ("hv/engines/soft/engine.py", "from accel import _core", True),
         ("hv/vm.py", "from gdbstub.target import Stop", False),
         ("hv/debug/target.py", "from gdbstub.target import Stop", True),
         ("hv/devices/rtc.py", "def f():\n    import gdbstub", False),

@@ -1,0 +1,113 @@
+"""What the core says when it leaves: `accel_exit` records as the dataclasses of `hv.exits`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from accel import ffi, lib
+from hv.errors import EngineError
+from hv.exits import (
+    Bpt,
+    BptSource,
+    Cr8,
+    Deadline,
+    ExceptionExit,
+    Exit,
+    Fault,
+    Hlt,
+    IrqWindow,
+    Kick,
+    Mtrap,
+    NmiWindow,
+    Pause,
+    Tpr,
+    TripleFault,
+    Unhandled,
+    Unimplemented,
+    Wait,
+    Watch,
+    WatchHit,
+    WriteOrigin,
+)
+
+EXIT_NAMES: Final = (
+    "deadline",
+    "kick",
+    "inout",
+    "mmio",
+    "hlt",
+    "pause",
+    "mtrap",
+    "bpt",
+    "db",
+    "rdmsr",
+    "wrmsr",
+    "irq_window",
+    "nmi_window",
+    "exception",
+    "tpr",
+    "cr8",
+    "watch",
+    "triple_fault",
+    "unhandled",
+    "unimplemented",
+    "wait",
+)
+_MAX_HITS: Final = 16
+_MAX_CHAIN: Final = 3
+
+KICK_EXIT: Final = Kick()
+PLAIN_EXITS: Final[dict[int, Exit]] = {
+    0: Deadline(),
+    1: KICK_EXIT,
+    4: Hlt(),
+    5: Pause(),
+    6: Mtrap(),
+    11: IrqWindow(),
+    12: NmiWindow(),
+    14: Tpr(),
+    20: Wait(),
+}
+"""Exits without a payload, by `enum accel_exit_kind`."""
+
+
+def decode_exit(cpu: Any, record: Any) -> Exit:
+    """The exit in `record`, the last of the core's `cpu`. EngineError for one that was not asked for."""
+    kind = record.kind
+    plain = PLAIN_EXITS.get(kind)
+    if plain is not None:
+        return plain
+    rip = record.rip
+    match EXIT_NAMES[kind]:
+        case "bpt":
+            return Bpt(rip, BptSource(record.source), record.id, record.bpt_length)
+        case "exception":
+            error = record.error if record.has_error else None
+            return ExceptionExit(rip, record.vector, error, record.value)
+        case "cr8":
+            return Cr8(record.value)
+        case "watch":
+            return Watch(_hits(cpu))
+        case "triple_fault":
+            return TripleFault(rip, _chain(cpu))
+        case "unhandled":
+            return Unhandled(rip, bytes(record.bytes))
+        case "unimplemented":
+            return Unimplemented(rip, bytes(record.bytes))
+        case name:
+            raise EngineError(f"the core left with an exit that was not asked for: {name}")
+
+
+def _hits(cpu: Any) -> tuple[WatchHit, ...]:
+    hits = ffi.new("accel_hit[]", _MAX_HITS)
+    count = lib.accel_watch_hits(cpu, hits, _MAX_HITS)
+    return tuple(
+        WatchHit(h.id, h.address, h.size, bool(h.write), WriteOrigin(h.origin), h.old_value, h.new_value)
+        for h in hits[0:count]
+    )
+
+
+def _chain(cpu: Any) -> tuple[Fault, ...]:
+    chain = ffi.new("accel_fault[]", _MAX_CHAIN)
+    count = lib.accel_fault_chain(cpu, chain, _MAX_CHAIN)
+    return tuple(Fault(f.vector, f.error if f.has_error else None, f.cr2, f.rip) for f in chain[0:count])
