@@ -110,5 +110,6 @@ async def _take(context: Context, shared: Shared, seat: Seat) -> str:
     await _enter(context, shared)
     event = context.session.last_event
     where = f" in thread {event.thread}" if isinstance(event, Stop) else ""
-    name = "nobody" if before is None else before.name
-    return f"control taken from {name}; the target stands{where}\n"
+    why = f": {event.text}" if isinstance(event, Stop) and event.text else ""
+    came = "is here" if before in (None, seat) else f"taken from {before.name}"
+    return f"control {came}; the target stands{where}{why}\n"

@@ -35,10 +35,22 @@ class CommandContext:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its words, what it says in `help`, and what it does with the words after its own."""
+    """One command: its words, what it says in `help`, and what it does with the words after its own.
+
+    One that `only_reads` leaves the machine and its debugging as they are: also one who does not control the
+    machine may give it.
+    """
 
     name: str
     arguments: str
     summary: str
     run: Callable[[CommandContext, Sequence[str]], None]
     touch: Touch = Touch.GUEST
+    only_reads: bool = False
+
+
+def reading(
+    name: str, arguments: str, summary: str, run: Callable[[CommandContext, Sequence[str]], None]
+) -> Command:
+    """A command that only reads the machine."""
+    return Command(name, arguments, summary, run, only_reads=True)

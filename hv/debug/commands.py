@@ -11,24 +11,41 @@ from hv.debug.command import Command, CommandContext
 from hv.errors import HvError
 
 
-def run_command(context: CommandContext, line: str) -> None:
-    """Run one line. Errors are text for the user; anything unknown too."""
-    try:
-        words = shlex.split(line)
-    except ValueError as error:
-        context.write(f"{error}\n")
-        return
-    if not words:
-        words = ["help"]
+def find(line: str) -> tuple[Command | None, list[str]]:
+    """The command that `line` names, None for none, and its words: those after the name, or all of them.
+
+    Raises ValueError for quotes that do not close."""
+    words = shlex.split(line) or ["help"]
     for command in COMMANDS:
         names = command.name.split()
         if words[: len(names)] == names:
-            try:
-                command.run(context, words[len(names) :])
-            except HvError as error:
-                context.write(f"{error}\n")
-            return
-    context.write(f"no command is called {' '.join(words)[:80]!r}; try `monitor help`\n")
+            return command, words[len(names) :]
+    return None, words
+
+
+def only_reads(line: str) -> bool:
+    """Whether a line changes nothing, wrong ones included."""
+    try:
+        command, _ = find(line)
+    except ValueError:
+        return True
+    return command is None or command.only_reads
+
+
+def run_command(context: CommandContext, line: str) -> None:
+    """Run one line. Errors are text for the user; anything unknown too."""
+    try:
+        command, words = find(line)
+    except ValueError as error:
+        context.write(f"{error}\n")
+        return
+    if command is None:
+        context.write(f"no command is called {' '.join(words)[:80]!r}; try `monitor help`\n")
+        return
+    try:
+        command.run(context, words)
+    except HvError as error:
+        context.write(f"{error}\n")
 
 
 def _help(context: CommandContext, words: Sequence[str]) -> None:
@@ -38,7 +55,7 @@ def _help(context: CommandContext, words: Sequence[str]) -> None:
 
 
 COMMANDS: Final = (
-    Command("help", "", "this list", _help),
+    Command("help", "", "this list", _help, only_reads=True),
     *commands_info.COMMANDS,
     *commands_run.COMMANDS,
 )

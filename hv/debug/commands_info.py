@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hv.debug.command import Command, CommandContext
+from hv.debug.command import CommandContext, reading
 from hv.stats import exits_by_kind, statistics
 
 _GENERAL: Final = (
@@ -70,12 +70,12 @@ def _time(context: CommandContext, words: Sequence[str]) -> None:
 
 
 COMMANDS: Final = (
-    Command("info registers", "", "registers of the current vCPU, in QEMU's layout", _registers),
-    Command("info cpus", "", "all vCPUs", _cpus),
-    Command("info lapic", "", "the current vCPU's local APIC", _device("lapic")),
-    Command("info ioapic", "", "the I/O APIC", _device("ioapic")),
-    Command("info pic", "", "the 8259 pair", _device("pic")),
-    Command("info exits", "", "exits to the monitor, by kind", _exits),
-    Command("info stats", "", "counters of the engine", _stats),
-    Command("info time", "", "the machine clock", _time),
+    reading("info registers", "", "registers of the current vCPU, in QEMU's layout", _registers),
+    reading("info cpus", "", "all vCPUs", _cpus),
+    reading("info lapic", "", "the current vCPU's local APIC", _device("lapic")),
+    reading("info ioapic", "", "the I/O APIC", _device("ioapic")),
+    reading("info pic", "", "the 8259 pair", _device("pic")),
+    reading("info exits", "", "exits to the monitor, by kind", _exits),
+    reading("info stats", "", "counters of the engine", _stats),
+    reading("info time", "", "the machine clock", _time),
 )

@@ -163,9 +163,11 @@ class RunControl:
 
     # --- resuming and stopping -----------------------------------------------------------------------
 
-    def run_freely(self) -> None:
-        """Run without a debugger. The machine must not be running."""
-        self.resume(FREE_RUN, lambda event: None)
+    def run_freely(self, stopped: Callable[[Event], None] = lambda event: None) -> None:
+        """Run with nobody in control; `stopped` gets what ends it. The machine must not be running."""
+        event = self.resume(FREE_RUN, stopped)
+        if event is not None:
+            stopped(event)
 
     def stop_free_run(self, stopped: Callable[[Event], None]) -> bool:
         """A debugger comes: if the machine runs, make it stop and tell `stopped`; whether it does run."""

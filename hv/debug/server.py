@@ -10,7 +10,8 @@ from gdbstub.addresses import Address, AddressError, StdioAddress, parse_address
 from gdbstub.server import serve
 from gdbstub.target import Client, SectionOffsets
 from hv.debug.run_control import RunControl
-from hv.debug.target import Lease, MachineTarget
+from hv.debug.target import MachineTarget
+from hv.debug.target_shared import MachineLease
 from hv.errors import ConfigError
 
 ServerAddress: TypeAlias = Address
@@ -30,7 +31,7 @@ class DebugServer:
         self._observed = observed
         self._address = address
         self._offsets = SectionOffsets(load_bias) if load_bias else None
-        self.lease = Lease()
+        self.lease = MachineLease()
 
     async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; `task_status` gets the names of what is bound. Raises OSError.

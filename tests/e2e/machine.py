@@ -81,6 +81,7 @@ class Machine:
 
     def __init__(self, *arguments: str, timeout_s: float = TIMEOUT_S, closed_input: bool = False) -> None:
         self._timeout_s = timeout_s
+        self._address = ""
         self._process = subprocess.Popen(
             hv_command("run", *arguments),
             stdin=subprocess.DEVNULL if closed_input else subprocess.PIPE,
@@ -122,7 +123,9 @@ class Machine:
 
     def address(self) -> str:
         """Where the debug server listens, as gdb's `target remote` takes it."""
-        return self.messages.expect(_ADDRESS, self._timeout_s)[1]
+        if not self._address:
+            self._address = self.messages.expect(_ADDRESS, self._timeout_s)[1]
+        return self._address
 
     def expect(self, pattern: str, timeout_s: float | None = None) -> re.Match[str]:
         """Wait for the guest to print something that matches `pattern`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.conftest import Debug, StartGdb, StartMachine
-from tests.e2e.gdb_driver import Gdb, run_batch
+from tests.e2e.gdb_driver import Gdb, GdbError, run_batch
 from tests.e2e.machine import DEMO_PROMPT, Machine, demo_command
 
 RUBBISH_SIZE = 100 << 20
@@ -63,7 +63,7 @@ def test_attach_again_stops_the_running_guest(debug: Debug, gdb: StartGdb, run: 
 
 def test_disconnect_and_attach_again_finds_the_guest_running(debug: Debug) -> None:
     machine, gdb = stopped_at_the_prompt(debug)
-    address = machine.messages.text.split("target remote ")[1].split("'")[0]
+    address = machine.address()
     gdb("disconnect")
     still_answers(machine)
     gdb("delete")
@@ -109,19 +109,43 @@ def test_guest_that_was_never_continued_waits_for_the_next_debugger(debug: Debug
     first("hbreak kmain")
     first.kill()
     second = gdb()
-    address = machine.messages.text.split("target remote ")[1].split("'")[0]
+    address = machine.address()
     second(f"target remote {address}")
     assert second.value("$ticks") == 0
     assert machine.console.text == ""
 
 
-def test_a_second_debugger_is_turned_away_while_the_first_works(debug: Debug) -> None:
-    machine, gdb = debug()
-    address = machine.messages.text.split("target remote ")[1].split("'")[0]
-    run_batch([f"target remote {address}", "stepi"])
-    assert gdb.value("$ticks") == 0
-    gdb("hbreak kmain")
-    assert gdb.go("continue").function == "kmain"
+def test_a_second_debugger_looks_on_while_the_first_works(debug: Debug, gdb: StartGdb) -> None:
+    machine, first = debug()
+    second = gdb()
+    second(f"target remote {machine.address()}")
+    assert second.value("$ticks") == first.value("$ticks") == 0
+    with pytest.raises(GdbError, match=r"controlled by .*'monitor control take' takes it"):
+        second("set $rax = 1")
+    first("hbreak kmain")
+    assert first.go("continue").function == "kmain"
+    second("maintenance flush register-cache")
+    assert second.value("$pc") == first.value("$pc")
+
+
+def test_a_second_debugger_takes_control_and_it_comes_back_when_it_leaves(
+    debug: Debug, gdb: StartGdb
+) -> None:
+    machine, first = debug("-c", "2")
+    first("hbreak kmain")
+    first.go("continue")
+    second = gdb()
+    second(f"target remote {machine.address()}")
+    assert "control taken from 127.0.0.1:" in second("monitor control take")
+    ticks = second.value("$ticks")
+    assert second.go("stepi").reason == "end-stepping-range"
+    assert second.value("$ticks") > ticks
+    with pytest.raises(GdbError, match="controlled by"):
+        first("set $rax = 1")
+    second("detach")
+    machine.expect(DEMO_PROMPT)
+    assert "control is here" in first("monitor control take")
+    assert first.go("stepi").reason == "end-stepping-range"
 
 
 # --- strangers -------------------------------------------------------------------------------------------

@@ -1,85 +1,32 @@
 """The machine as the debug server's target: attach and detach, memory, registers, commands."""
 
-import contextlib
-from collections.abc import Iterator
-
 import pytest
 import trio
 
 from gdbstub.errors import (
     MemoryAccessError,
     RegisterError,
-    TargetBusyError,
     ThreadNotFoundError,
     UnsupportedError,
 )
 from gdbstub.target import (
     BreakpointKind,
     Breakpoints,
-    Client,
-    Continue,
     Detach,
     Killable,
     Monitor,
     PhysicalMemory,
     RangeStepping,
-    ResumePlan,
-    Step,
     SteppingPolicy,
     StepPolicy,
     Stop,
     StopReason,
     Target,
-    ThreadAction,
     Watchpoints,
 )
-from hv.debug.run_control import RunControl, RunState
-from hv.debug.stops import Ending
-from hv.debug.target import Lease, MachineTarget
-from hv.engines.soft import SoftEngine
-from hv.exits import WriteOrigin
-from hv.machines.bare import build_bare
-from hv.vm import Vm
+from hv.debug.run_control import RunState
+from tests.helpers.bare_target import CODE, CONTINUE, STEP, machine, stopped
 from tests.helpers.rsp import connected
-
-CODE = 0x7C00
-CONTINUE = ResumePlan((ThreadAction(Continue()),))
-STEP = ResumePlan((ThreadAction(Step(), 1), ThreadAction(Continue())))
-
-
-class Machine:
-    """A bare machine in a loop (inc ax; jmp back), and targets for it."""
-
-    def __init__(self, code: bytes = b"\x40\xeb\xfd") -> None:
-        def boot(vm: Vm) -> None:
-            vm.memory.write(CODE, code, WriteOrigin.LOADER)
-            for name, value in {"cs": 0, "cs_base": 0, "rip": CODE, "rax": 0, "rsp": 0x7000}.items():
-                vm.vcpus[0].set(name, value)
-
-        self.vm = build_bare(SoftEngine(), boot=boot, vcpus=2)
-        self.endings: list[Ending] = []
-        self.control = RunControl(self.vm, ended=self.endings.append)
-        self.lease = Lease()
-
-    def target(self, number: int = 1) -> MachineTarget:
-        return MachineTarget(self.control, self.lease, Client(f"client {number}", number), None)
-
-
-@contextlib.contextmanager
-def machine(code: bytes = b"\x40\xeb\xfd") -> Iterator[Machine]:
-    made = Machine(code)
-    try:
-        yield made
-    finally:
-        made.control.close()
-        made.vm.close()
-
-
-async def stopped(target: MachineTarget, plan: ResumePlan) -> Stop:
-    with trio.fail_after(10):
-        event = await target.resume(plan) or await target.wait_stop()
-    assert isinstance(event, Stop)
-    return event
 
 
 async def test_it_has_every_capability() -> None:
@@ -138,13 +85,6 @@ async def test_a_client_lost_in_the_middle_of_a_run_leaves_nothing_behind() -> N
         assert m.control.running
         assert len(m.control.points) == 0
         assert m.vm.vcpus[0].cpu.control.mask_hwintr == 0
-
-
-async def test_a_second_client_is_told_who_holds_the_machine() -> None:
-    with machine() as m:
-        await m.target(1).attach()
-        with pytest.raises(TargetBusyError, match="client 1"):
-            await m.target(2).attach()
 
 
 async def test_interrupt_ends_a_run_with_sigint_and_the_thread() -> None:

@@ -1,0 +1,180 @@
+"""Attaching, resuming and leaving, for several debuggers at once: one controls, the others look on.
+
+Who controls is `gdbstub.lease`'s business; here is what it means for the machine. The first to attach stops
+it. Control moves only while the machine stands, and what belongs to a connection (breakpoints, watchpoints,
+policies) ends with its control, however that ends. When the last debugger leaves, the machine goes on if it
+ran before the debuggers came or one of them has continued it.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from gdbstub.errors import TargetError
+from gdbstub.lease import Lease, Seat
+from gdbstub.target import Client, Detach, Event, ResumePlan, Stop, StopReason
+from hv.debug.run_control import RunControl
+from hv.debug.target_base import TargetBase
+from hv.errors import HvError
+
+
+class MachineLease(Lease):
+    """The lease of one machine, and what all who are at it know of its runs. trio only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Stop | None = None
+        """The last stop that was reported to anybody."""
+        self.unseen: Stop | None = None
+        """A stop of a run that nobody controlled."""
+        self.goes_on = False
+        """Whether the machine runs on when its debuggers are gone."""
+        self._gone = trio.Event()
+        self._told = trio.Event()
+        self._event: Event | None = None
+
+    def remove(self, seat: Seat) -> None:
+        """See `gdbstub.lease.Lease`."""
+        super().remove(seat)
+        if not self.seats:
+            self._gone.set()
+            self._gone = trio.Event()
+
+    async def wait_free(self) -> None:
+        """Wait until nobody is there."""
+        while self.seats:
+            await self._gone.wait()
+
+    def tell(self, event: Event) -> None:
+        """A run has ended with `event`: all who follow it are told."""
+        self._event = event
+        if isinstance(event, Stop):
+            self.last = event
+        self._told.set()
+        self._told = trio.Event()
+
+    def tell_all(self, event: Event) -> None:
+        """As `tell`, of a run that nobody controls: whoever takes control next is shown how it ended."""
+        if isinstance(event, Stop) and event.reason is not StopReason.INTERRUPT:
+            self.unseen = event
+        self.tell(event)
+
+    async def told(self) -> Event:
+        """Wait for the end of the present run."""
+        await self._told.wait()
+        if self._event is None:
+            raise TargetError("nothing has run")
+        return self._event
+
+
+class TargetShared(TargetBase):
+    """`Target`'s control of the run, and `Shared`."""
+
+    def __init__(self, control: RunControl, lease: MachineLease, client: Client) -> None:
+        super().__init__(control, client)
+        self._lease = lease
+        self._in_control = False
+        self._token = trio.lowlevel.current_trio_token()
+        self._send, self._receive = trio.open_memory_channel[Event](16)
+
+    # --- coming --------------------------------------------------------------------------------------
+
+    @property
+    def lease(self) -> Lease:
+        """See `gdbstub.capabilities.Shared`."""
+        return self._lease
+
+    async def attach(self) -> Stop:
+        """See `gdbstub.target.Target`."""
+        self._lease.goes_on = self._control.running
+        return await self._stop_it()
+
+    async def take_control(self) -> Stop:
+        """See `gdbstub.capabilities.Shared`."""
+        self._lease.goes_on |= self._control.running
+        return await self._stop_it()
+
+    async def look_on(self) -> Stop:
+        """See `gdbstub.capabilities.Shared`."""
+        last = self._lease.last
+        thread = self._vm.scheduler.current + 1 if last is None else last.thread
+        return Stop(StopReason.ATTACHED, thread)
+
+    async def _stop_it(self) -> Stop:
+        self._in_control = True
+        if self._control.stop_free_run(self._deliver):
+            event = await self.wait_stop()
+            if isinstance(event, Stop) and event.reason is not StopReason.INTERRUPT:
+                return event
+        unseen, self._lease.unseen = self._lease.unseen, None
+        return unseen or Stop(StopReason.ATTACHED, self._vm.scheduler.current + 1)
+
+    # --- leaving -------------------------------------------------------------------------------------
+
+    async def give_up_control(self) -> None:
+        """See `gdbstub.capabilities.Shared`."""
+        self._in_control = False
+        await self._call(self._drop)
+
+    async def detach(self, how: Detach) -> None:
+        """See `gdbstub.target.Target`."""
+        control, alone = self._control, len(self._lease.seats) <= 1
+        if self._in_control:
+            self._in_control = False
+            control.interrupt()
+            await self._call(self._drop)
+            if control.running:
+                await self.wait_stop()
+            self._lease.goes_on = how is Detach.RESUME or (how is Detach.LOST and self._lease.goes_on)
+        elif not alone:
+            return
+        # Those who still look on want to see how the machine ends.
+        control.debugged = not alone
+        if self._lease.goes_on and not control.running and control.ending is None:
+            control.run_freely(self._ran_freely)
+
+    def _drop(self) -> None:
+        self._control.points.remove_owner(self._client.number)
+        self._control.forget_events()
+        self._control.mask_steps = True
+
+    # --- running -------------------------------------------------------------------------------------
+
+    async def resume(self, plan: ResumePlan) -> Event | None:
+        """See `gdbstub.target.Target`."""
+        self._lease.goes_on = True
+        try:
+            event = self._control.resume(plan, self._deliver)
+        except HvError as error:
+            raise TargetError(str(error)) from None
+        if event is not None:
+            self._lease.tell(event)
+        return event
+
+    async def wait_stop(self) -> Event:
+        """See `gdbstub.target.Target`."""
+        return await self._receive.receive()
+
+    def _deliver(self, event: Event) -> None:
+        self._token.run_sync_soon(self._delivered, event)
+
+    def _delivered(self, event: Event) -> None:
+        self._lease.tell(event)
+        self._send.send_nowait(event)
+
+    def _ran_freely(self, event: Event) -> None:
+        self._token.run_sync_soon(self._lease.tell_all, event)
+
+    def interrupt(self) -> None:
+        """See `gdbstub.target.Target`."""
+        self._control.interrupt()
+
+    def runs(self) -> bool:
+        """See `gdbstub.capabilities.Shared`."""
+        return self._control.running
+
+    async def follow(self) -> Event:
+        """See `gdbstub.capabilities.Shared`."""
+        if not self._control.running and self._lease.last is not None:
+            return self._lease.last
+        return await self._lease.told()
