@@ -159,3 +159,30 @@ def test_boot_sector_prints_and_ends_with_its_status(run: StartMachine, bootsect
     machine = run(str(bootsector))
     assert machine.wait() == 85  # (0x2a << 1) | 1
     assert machine.console.join().strip()
+
+
+@pytest.mark.parametrize("line", ["poweroff", "crash"])
+def test_a_machine_that_ended_starts_again_in_the_same_session(
+    run: StartMachine, gdb: StartGdb, demo_elf: Path, line: str
+) -> None:
+    machine = run("--gdb", "127.0.0.1:0", "-c", "2")
+    debugger = gdb(str(demo_elf))
+    debugger(f"target extended-remote {machine.address()}")
+    debugger("hbreak kmain")
+    assert debugger.go("continue").function == "kmain"
+    type_line(machine, debugger, line)
+    stop = debugger.go("run")  # its breakpoints are still there
+    assert (stop.reason, stop.function) == ("breakpoint-hit", "kmain")
+    assert re.findall(r"Thread 1\.\d+ ", debugger("info threads")) == ["Thread 1.1 ", "Thread 1.2 "]
+    debugger.begin("continue")
+    machine.expect(f"hv demo guest.*{DEMO_PROMPT}")
+
+
+def test_monitor_reset_starts_again_after_a_power_off(debug: Debug) -> None:
+    machine, gdb = debug("-c", "1")
+    type_line(machine, gdb, "poweroff")
+    assert "before its first instruction" in gdb("monitor reset")
+    gdb("maintenance flush register-cache")
+    assert gdb.value("$pc") == gdb.value("&pvh_entry")
+    gdb.begin("continue")
+    machine.expect(f"hv demo guest.*{DEMO_PROMPT}")

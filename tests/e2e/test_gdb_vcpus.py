@@ -10,7 +10,7 @@ from tests.e2e.machine import DEMO_PROMPT, demo_command
 
 def test_threads_are_vcpus(debug: Debug) -> None:
     machine, gdb = debug("-c", "4")
-    rows = re.findall(r"^[* ] +(\d+) +Thread \d+ \"(.*?)\"", gdb("info threads"), re.MULTILINE)
+    rows = re.findall(r"^[* ] +(\d+) +Thread 1\.\d+ \"(.*?)\"", gdb("info threads"), re.MULTILINE)
     assert rows == [(str(n + 1), f"vCPU {n}") for n in range(4)]
     # The three others wait for their start-up IPI.
     assert gdb("info threads").count("wait") == 3

@@ -21,7 +21,8 @@ from gdbstub.target import (
     WatchKind,
 )
 from hv.debug.breakpoints import ExecutionPoint, WatchPoint
-from hv.debug.run_control import INLINE_TICKS, RunControl, RunState
+from hv.debug.records import RunState
+from hv.debug.run_control import INLINE_TICKS, RunControl
 from hv.debug.stops import Ending
 from hv.engines.base import AddressSpace
 from hv.exits import Bpt, BptSource, Fault, TripleFault, Unimplemented, Watch, WatchHit, WriteOrigin

@@ -3,9 +3,11 @@
 import pytest
 import trio
 
+from gdbstub.capabilities import Restart
 from gdbstub.errors import (
     MemoryAccessError,
     RegisterError,
+    TargetError,
     ThreadNotFoundError,
     UnsupportedError,
 )
@@ -13,6 +15,7 @@ from gdbstub.target import (
     BreakpointKind,
     Breakpoints,
     Detach,
+    Exited,
     Killable,
     Monitor,
     PhysicalMemory,
@@ -24,7 +27,7 @@ from gdbstub.target import (
     Target,
     Watchpoints,
 )
-from hv.debug.run_control import RunState
+from hv.debug.records import RunState
 from tests.helpers.bare_target import CODE, CONTINUE, STEP, machine, stopped
 from tests.helpers.rsp import connected
 
@@ -34,7 +37,7 @@ async def test_it_has_every_capability() -> None:
         target = m.target()
         for protocol in (
             Target, Breakpoints, Watchpoints, RangeStepping, Monitor, Killable, SteppingPolicy,
-            PhysicalMemory,
+            PhysicalMemory, Restart,
         ):  # fmt: skip
             assert isinstance(target, protocol)
 
@@ -220,3 +223,27 @@ async def test_a_session_over_the_wire() -> None:
             assert b"swbreak" not in await client.request(b"qRcmd,78")
         with trio.fail_after(10):
             await m.lease.wait_free()
+
+
+async def test_restart_stands_before_the_first_instruction_and_keeps_breakpoints() -> None:
+    with machine(b"\x40\xf4\xeb\xfd") as m:  # inc ax; hlt, with interrupts off
+        target = m.target()
+        await target.attach()
+        await target.set_breakpoint(BreakpointKind.HARDWARE, CODE + 1, 1)
+        assert (await stopped(target, CONTINUE)).reason is StopReason.HARDWARE_BREAKPOINT
+        assert "halted for ever" in (await stopped(target, CONTINUE)).text
+        for _ in range(2):
+            assert await target.restart() == Stop(StopReason.ATTACHED, 1)
+            assert m.vm.vcpus[0].get("rip") == CODE
+            assert (await stopped(target, CONTINUE)).reason is StopReason.HARDWARE_BREAKPOINT
+        assert m.endings == []
+
+
+async def test_a_machine_that_is_gone_does_not_start_again() -> None:
+    with machine(b"\xf4") as m:
+        target = m.target()
+        await target.attach()
+        await stopped(target, CONTINUE)
+        assert await target.resume(CONTINUE) == Exited(2)
+        with pytest.raises(TargetError, match="ended"):
+            await target.restart()

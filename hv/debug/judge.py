@@ -1,0 +1,226 @@
+"""What an outcome of the scheduler means to whoever debugs the machine: a stop, the end, or nothing.
+
+A debugger's stops are kept per vCPU until they are reported, one per resume; one whose breakpoint is gone by
+then is dropped.
+
+With a debugger attached power-off, reset under `no_reboot`, triple fault, halted for ever and
+instructions that cannot be carried out are stops with everything kept; one more resume then ends the
+machine with its status. Without one they end it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from gdbstub.arch.x86_64 import VECTOR_SIGNALS
+from gdbstub.signals import Signal
+from gdbstub.target import BreakpointKind, Event, Exited, Stay, Stop, StopReason, WatchHit
+from hv.debug.breakpoints import BreakpointTable, WatchPoint
+from hv.debug.owner import Owner
+from hv.debug.plans import FREE_RUN, is_restricted
+from hv.debug.records import PendingStop, RunState, VcpuRecord
+from hv.debug.stops import STATUS_ERROR, STATUS_OK, Ending, ending, stuck_text, triple_fault_text
+from hv.debug.waiting import IdleWait
+from hv.engines.base import EventType
+from hv.exits import Bpt, BptSource, ExceptionExit, TripleFault, Unhandled, Unimplemented, Watch, WriteOrigin
+from hv.inputs import InjectEvent
+from hv.outcomes import HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
+from hv.signals import SuspendReason
+from hv.vm import Vm
+
+_VECTOR_BP: Final = 3
+
+
+def _limits(vm: Vm, max_ticks: int | None) -> list[tuple[int, Ending]]:
+    """Machine ticks at which the run is over, with what to say then; the nearest first."""
+    limits = []
+    if max_ticks is not None:
+        limits.append((max_ticks, Ending(STATUS_ERROR, f"the limit of {max_ticks} ticks is reached")))
+    if vm.door.replay is not None and vm.door.replay.end is not None:
+        limits.append((vm.door.replay.end, Ending(STATUS_OK, "the recorded run ends here")))
+    return sorted(limits, key=lambda limit: limit[0])
+
+
+class Judge:
+    """Judges the outcomes of one machine, on its owner. The base of `hv.debug.run_control.RunControl`."""
+
+    def __init__(
+        self,
+        vm: Vm,
+        owner: Owner,
+        *,
+        no_reboot: bool,
+        max_ticks: int | None,
+        ended: Callable[[Ending], None] | None,
+    ) -> None:
+        self.vm = vm
+        self.owner = owner
+        self.no_reboot = no_reboot
+        self.points = BreakpointTable(vm.engine)
+        self.debugged = False
+        self.state = RunState.HELD
+        self.plan = FREE_RUN
+        self.open_inputs = 0
+        """Inputs that may still wake an idle guest."""
+        self.records = [VcpuRecord() for _ in vm.vcpus]
+        self.ending: Ending | None = None
+        self.wait = IdleWait(vm, owner)
+        self.limits = _limits(vm, max_ticks)
+        self._ended = ended
+        self._quit: Ending | None = None
+        self._halt_shown: int | None = None
+
+    # --- before a resume ---------------------------------------------------------------------------
+
+    def before_resume(self) -> Event | None:
+        """What must be said before anything runs: the end, or a stop not reported yet."""
+        if self.ending is not None:
+            return Exited(self.ending.status)
+        if self._quit is not None:
+            return self.end(self._quit)
+        if self.vm.suspended is not None:
+            return self.end(ending(self.vm.suspended))
+        for vcpu, record in enumerate(self.records):
+            if record.stuck_at is not None:
+                stuck, record.stuck_at = record.stuck_at, None
+                if self.vm.vcpus[vcpu].get("rip") == stuck:
+                    return self.end(Ending(STATUS_ERROR, "the guest cannot go on"))
+        self._deliver_caught()
+        for vcpu, record in enumerate(self.records):
+            if isinstance(self.plan.action_for(vcpu + 1), Stay):
+                continue
+            while record.events:
+                pending = record.events.popleft()
+                if pending.number is None or self.points.point(pending.number) is not None:
+                    return pending.stop
+        return None
+
+    def _deliver_caught(self) -> None:
+        for vcpu, record in enumerate(self.records):
+            caught, record.caught = record.caught, None
+            if caught is None or self.vm.vcpus[vcpu].get("rip") != caught.rip:
+                continue
+            if caught.vector == 14:
+                self.vm.vcpus[vcpu].set("cr2", caught.value)
+            self.vm.apply(InjectEvent(vcpu, EventType.EXCEPTION, caught.vector, caught.error, 0))
+
+    # --- judging outcomes --------------------------------------------------------------------------
+
+    def judge(self, outcome: Outcome) -> Event | None:
+        """What an outcome means for the plan; None: go on."""
+        if not isinstance(outcome, Idle | Kicked):
+            self.wait.clear()
+        match outcome:
+            case Kicked():
+                return None
+            case Reached():
+                return self._reached()
+            case Idle(deadline):
+                return self._idle(deadline)
+            case HaltedForever():
+                return self._halted()
+            case Stepped(vcpu):
+                return Stop(StopReason.STEP, vcpu + 1)
+            case VcpuStopped(vcpu, left):
+                return self._vcpu_stopped(vcpu, left)
+            case Suspended(SuspendReason.RESET) if not self.no_reboot:
+                self.vm.reset()
+                return None
+            case Suspended():
+                return self._final(ending(outcome), self.vm.scheduler.current)
+            case _:
+                assert_never(outcome)
+
+    def _vcpu_stopped(self, vcpu: int, left: object) -> Event | None:
+        match left:
+            case Bpt(_, BptSource.GUEST, _, length):
+                event = InjectEvent(vcpu, EventType.SW_EXCEPTION, _VECTOR_BP, None, length)
+                self.vm.apply(event)
+            case Bpt(_, _, number):
+                return self._breakpoint(vcpu, number)
+            case Watch():
+                return self._watched(vcpu, left)
+            case ExceptionExit(_, vector):
+                self.records[vcpu].caught = left
+                if self.debugged:
+                    return Stop(StopReason.EVENT, vcpu + 1, VECTOR_SIGNALS.get(vector, Signal.SIGTRAP))
+                self._deliver_caught()
+            case TripleFault():
+                return self._final(Ending(3, triple_fault_text(vcpu, left)), vcpu)
+            case Unhandled() | Unimplemented():
+                text = stuck_text(vcpu, left)
+                if not self.debugged:
+                    return self.end(Ending(STATUS_ERROR, text))
+                self.records[vcpu].stuck_at = left.rip
+                return Stop(StopReason.EVENT, vcpu + 1, Signal.SIGILL, text=text)
+        return None
+
+    def _breakpoint(self, vcpu: int, number: int) -> Event | None:
+        self.vm.scheduler.pass_over.add(vcpu)
+        if not self.debugged or self.points.point(number) is None:
+            return None
+        software = self.points.kind(number) is BreakpointKind.SOFTWARE
+        reason = StopReason.SOFTWARE_BREAKPOINT if software else StopReason.HARDWARE_BREAKPOINT
+        return Stop(reason, vcpu + 1)
+
+    def _watched(self, vcpu: int, left: Watch) -> Event | None:
+        """One stop per watchpoint hit; those beyond the first wait for the next resume."""
+        events = self.records[vcpu].events
+        for hit in left.hits:
+            point = self.points.point(hit.id)
+            if self.debugged and isinstance(point, WatchPoint):
+                by = "" if hit.origin is WriteOrigin.CPU else f"written by {hit.origin.name.lower()}"
+                stop = Stop(StopReason.WATCHPOINT, vcpu + 1, watch=WatchHit(point.kind, hit.address), text=by)
+                events.append(PendingStop(stop, hit.id))
+        return events.popleft().stop if events else None
+
+    def _idle(self, deadline: int | None) -> Event | None:
+        """No vCPU can run: wait, unless nothing is left to wait for."""
+        held = is_restricted(self.plan, self.vm)
+        if deadline is None and not self.open_inputs and not held:
+            return self._halted()
+        ends = [tick for tick, _ in self.limits]
+        deadline = min([*ends, deadline] if deadline is not None else ends, default=None)
+        self.wait.wait(deadline, held=held)
+        return None
+
+    def _reached(self) -> Event | None:
+        """The end of a slice means nothing; that of the run, by `max_ticks` or the log, is final."""
+        due = [final for tick, final in self.limits if self.vm.clock.now >= tick]
+        if not due:
+            return None
+        self.limits.clear()
+        self._quit = due[0]
+        return self._final(due[0], self.vm.scheduler.current)
+
+    def _halted(self) -> Event | None:
+        """Halted for ever. A debugger sees it once; if nothing changes, the next resume ends it."""
+        final = ending(Suspended(SuspendReason.HALT, 0))
+        if self.debugged and self._halt_shown != self.vm.clock.now:
+            self._halt_shown = self.vm.clock.now
+            return self._final(final, self.vm.scheduler.current)
+        self.vm.suspend(SuspendReason.HALT)
+        return self.end(final)
+
+    def _final(self, final: Ending, vcpu: int) -> Event:
+        if not self.debugged:
+            return self.end(final)
+        said = final.text if final.text.startswith("vCPU") else final.text[0].upper() + final.text[1:]
+        text = f"{said}. One more resume ends with status {final.status}."
+        return Stop(StopReason.EVENT, vcpu + 1, text=text)
+
+    def end(self, final: Ending) -> Event:
+        """The machine is over; the first ending stands."""
+        if self.ending is None:
+            self.ending = final
+            self.state = RunState.ENDED
+            if self._ended is not None:
+                self._ended(final)
+        return Exited(self.ending.status)
+
+    def forget_events(self) -> None:
+        """Drop everything that a debugger would still be told, and every breakpoint just reported."""
+        self._halt_shown = None
+        self.vm.scheduler.pass_over.clear()
+        self.records = [VcpuRecord() for _ in self.records]
