@@ -13,7 +13,7 @@ MAPS = ("1", "0F", "0F38", "0F3A", "V1", "V2", "V3")
 PREFIXES = {"-": 0, "NP": 1, "66": 2, "F3": 3, "F2": 4}
 ATTRS = (
     "hot", "uni", "lock", "end", "d64", "f64", "no64", "o64", "pm", "cpl0", "rep", "x87", "mmx", "sse", "avx",
-    "vvvv", "l0", "l1", "w0", "w1", "nof", "vsib", "anymod",
+    "vvvv", "l0", "l1", "w0", "w1", "nof", "vsib", "anymod", "br",
 )  # fmt: skip
 ORACLES = {"host", "host32", "qemu", "manual"}
 IMMEDIATES = {

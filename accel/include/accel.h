@@ -104,7 +104,8 @@ typedef struct {
     uint8_t activity;        /* enum accel_activity */
     uint8_t tpr_threshold;   /* leave with TPR when CR8 falls below it; 0 = off */
     uint8_t step_range;      /* leave with MTRAP when rip leaves [step_start, step_end), after >= 1 tick */
-    uint8_t reserved0[3];
+    uint8_t branch_trace;    /* taken branches and events are recorded: accel_branches() */
+    uint8_t reserved0[2];
     uint32_t exception_exit; /* bit v: exception v leaves with EXCEPTION before delivery */
     uint32_t pause_cost;     /* machine ticks that a PAUSE without exit takes; `until` comes nearer by as much */
     uint64_t step_start, step_end;
@@ -212,7 +213,18 @@ size_t accel_watch_hits(accel_cpu *c, accel_hit *hits, size_t max); /* hits of t
 typedef struct { uint64_t rip, cr2; uint32_t error; uint8_t vector, has_error, reserved[2]; } accel_fault;
 size_t accel_fault_chain(accel_cpu *c, accel_fault *chain, size_t max); /* newest last; at most 3 */
 
+/* The way that the CPU took, recorded while control.branch_trace is set: every taken branch and every delivered event, as
+ * linear addresses. from: the branch (an event: the instruction that caused or asked for it, else the one it came before);
+ * to: where execution went. The newest 32 are kept, or as many as accel_branch_ring() was asked for (up to 2^20; rounded up to
+ * a power of two, at least 32; the ring is empty then. EINVAL, ENOMEM). accel_branches() copies at most `max` of them, newest
+ * first, and returns how many; accel_branch_count() counts all since the ring was last emptied, so a reader knows what is new
+ * and what it has missed. The straight stretches between branches (the blocks of BTS) are [to of one, from of the next newer
+ * one]; the last ends at the present instruction. Debug state: the guest does not see it, it is not saved, accel_cpu_load()
+ * empties it. Guests that single-step on branches (DEBUGCTL.BTF) are recorded without being asked for. */
 typedef struct { uint64_t from, to; } accel_branch;
+int accel_branch_ring(accel_cpu *c, size_t entries);
+size_t accel_branches(accel_cpu *c, accel_branch *branches, size_t max);
+uint64_t accel_branch_count(accel_cpu *c);
 
 /* ---- state and statistics ----------------------------------------------------------------------- */
 

@@ -162,7 +162,7 @@ static bool fetch_cross(accel_cpu *c, u64 lin, u64 pa, struct fetch *f) {
 
 static struct block *new_block(accel_cpu *c) {
     accel_machine *m = c->m;
-    if (m->block_count == m->block_max || m->op_count + BLOCK_MAX + 4 > m->op_max) block_flush_all(m);
+    if (m->block_count == m->block_max || m->op_count + BLOCK_MAX + 5 > m->op_max) block_flush_all(m);
     struct block *b = &m->blocks[m->block_count++];
     *b = (struct block){.ops = &m->ops[m->op_count], .pa2 = ~0ull};
     return b;
@@ -228,9 +228,14 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
     }
     struct block *b = new_block(c);
     b->pa = pa, b->key = key;
-    bool ended = false, relative = false;
-    unsigned start = pa & 0xfff;
+    bool ended = false, relative = false, always = false;
+    unsigned start = pa & 0xfff, last = 0;
+    struct op *entry = NULL, twin;
     if ((key & K_BP) && debug_cut_at(c, lin, pa)) put_op(m, b, (struct op){.fn = h_break_check, .base = R_ZERO, .index = R_ZERO}, 0xffff);
+    if (key & K_TRACE) {
+        entry = &m->ops[m->op_count];
+        put_op(m, b, trace_entry(key), 0xffff);
+    }
     while (!ended && b->n < BLOCK_MAX) {
         unsigned at = start + b->bytes;
         if (at > 0xfff || (b->n && ((key & K_SINGLE) || ((key & K_BP) && debug_cut_at(c, lin + b->bytes, pa + b->bytes))))) break;
@@ -252,16 +257,20 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
         if (!b->n) rebase(&d, 0);
         d.op.off = b->bytes;
         d.op.idx = (u8)b->n;
+        if ((key & K_TRACE) && trace_twin(&d, &twin)) put_op(m, b, twin, 0xffff);
         put_op(m, b, d.op, d.row);
+        last = b->bytes;
         b->n++;
         b->bytes += d.length;
         ended = d.ends;
         relative = d.relative;
+        always = d.always;
         if (b->pa2 != ~0ull) break;
     }
     lean_pass(b->ops, b->op_count);
     if (relative && b->n > 1 && (key & K_CODE) == K_CODE64) fuse_last(m);
     finish_block(m, b, ended, relative);
+    if (entry) trace_close(entry, b, last, always);
     b->cost = b->n;
     u32 number = (u32)(b - m->blocks) + 1, *head = &m->hash[hash_of(m, pa, key)];
     b->hash_next = *head;

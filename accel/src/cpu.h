@@ -136,7 +136,7 @@ struct block {
     uint32_t page_next; /* index + 1, list of the first page */
     uint32_t page2_next;/* list of the second page (an instruction that crosses) */
     uint64_t pa2;       /* physical address of the second page, or ~0 */
-    bool dead, in_bp_list;
+    bool dead;
     uint32_t bp_next;
 };
 
@@ -155,7 +155,8 @@ _Static_assert(sizeof(struct link) == 32, "link fits an op slot");
 enum { K_CODE16 = 0, K_CODE32 = 1, K_CODE64 = 2, K_CODE = 3, K_SS32 = 4, K_CPL3 = 8, K_PE = 0x10, K_VM = 0x20, K_FLAT = 0x40,
        K_EM = 0x100 /* x87: CR0.EM */, K_SSE = 0x200 /* SSE usable */, K_AVX = 0x400,
        K_SINGLE = 0x1000 /* one instruction per block */, K_BP = 0x2000 /* page with debugger breakpoints */,
-       K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_CPL0 = 0x20000, K_MODEL_SHIFT = 20 };
+       K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_CPL0 = 0x20000, K_TRACE = 0x40000 /* records branches */,
+       K_MODEL_SHIFT = 20 };
 
 /* ---- machine -------------------------------------------------------------------------------------- */
 
@@ -226,6 +227,11 @@ enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16, MAX_HITS = 16 };
 
 struct answer { uint64_t value, addr; uint8_t kind, size; };      /* kind: accel_exit_kind */
 struct io_write { uint64_t addr, value; uint8_t kind, size; };
+
+/* The branch ring (trace.c). `from`: where the block under way ends; `next`: the linear address of what follows it if no
+ * branch is taken, or one that cannot be reached if the block ends with a branch anyway. */
+enum { TRACE_DEFAULT = 32 };
+struct trace { accel_branch *ring; uint64_t mask, count, from, next; accel_branch recent[TRACE_DEFAULT]; };
 
 struct fpu {
     uint8_t st[8][16];  /* physical registers R0-R7, 10 bytes used */
@@ -303,6 +309,7 @@ struct accel_cpu {
     uint8_t tf_after;      /* the instruction traps by TF as it leaves it (SYSCALL, SYSRET) */
     uint8_t skip_now;      /* pass over debugger breakpoints at this boundary */
     accel_stats stats;
+    struct trace trace;
 
     /* TLB */
     struct tlb_entry itlb[ITLB_SIZE], dtlb[DTLB_SIZE];
@@ -417,6 +424,8 @@ struct decoded {
     uint8_t length;
     bool ends;     /* no further instruction may follow in the block */
     bool relative; /* op.imm is a displacement from the next instruction */
+    bool always;   /* a branch that is taken whenever it retires */
+    uint8_t cc;    /* of a relative one: condition as in Jcc, or TRACE_LOOP + 0-3 for LOOPNE, LOOPE, LOOP, JrCXZ */
 };
 op_fn *decode_slow_form(const struct decoded *d);
 /* Decodes from bytes[0..avail). Returns the length, 0 for #UD, -1 when more bytes are needed, -2 over 15 bytes.
@@ -428,6 +437,18 @@ void lean_pass(struct op *ops, unsigned count);
 
 /* ---- op_fuse.c ---- The handler that does both ops, or NULL. */
 op_fn *fuse(op_fn *first, op_fn *second);
+
+/* ---- trace.c ---- Recording of taken branches; the protocol is described there. */
+enum { TRACE_LOOP = 16 };
+INLINE uint64_t linear_rip(const accel_cpu *c) {
+    return is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff;
+}
+struct op trace_entry(uint32_t key);                                        /* the op that a traced block begins with */
+void trace_close(struct op *entry, const struct block *b, unsigned last, bool always); /* ... once the block is known */
+bool trace_twin(const struct decoded *d, struct op *out); /* the op to put before a branch to the next instruction */
+void trace_settle(accel_cpu *c, int why);                                   /* after handlers left for the reason `why` */
+void trace_event(accel_cpu *c, uint64_t from);                              /* an event was delivered */
+INLINE bool tracing(const accel_cpu *c) { return c->ctl.branch_trace || ((c->flags & F_TF) && (c->debugctl & 2)); }
 
 /* ---- event.c ------------------------------------------------------------------------------------------------ */
 

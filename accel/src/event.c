@@ -280,6 +280,7 @@ static void triple_fault(accel_cpu *c, const struct fault *f) {
 bool deliver_event(accel_cpu *c, struct event e) {
     u8 origin = c->origin;
     bool delivered;
+    u64 from = linear_rip(c);
     c->origin = ACCEL_ORIGIN_EVENT;
     c->chain_count = 0;
     c->ticks++;
@@ -299,5 +300,6 @@ bool deliver_event(accel_cpu *c, struct event e) {
     c->origin = origin;
     c->shadow = 0;
     update_mode(c);
+    if (delivered && c->ctl.branch_trace) trace_event(c, from);
     return delivered;
 }

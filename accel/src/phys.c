@@ -37,7 +37,10 @@ static void slot_free(struct slot *s) {
 
 void accel_machine_free(accel_machine *m) {
     if (!m) return;
-    for (uint32_t i = 0; i < m->cpu_count; i++) free(m->cpus[i]);
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        accel_branch_ring(m->cpus[i], TRACE_DEFAULT); /* the one inside */
+        free(m->cpus[i]);
+    }
     for (uint32_t i = 0; i < m->slot_count; i++) slot_free(&m->slots[i]);
     free(m->blocks);
     free(m->ops);

@@ -200,7 +200,7 @@ static void remember(accel_cpu *c, struct link *l, int which, struct block *b) {
 static int run_slice(accel_cpu *c, bool single) {
     struct link *link = NULL;
     int which = 0;
-    c->run_key = c->key | (single ? K_SINGLE : 0);
+    c->run_key = c->key | (single ? K_SINGLE : 0) | (tracing(c) ? K_TRACE : 0);
     for (;;) {
         c->link_slot = link; /* block_flush_all() clears it */
         struct block *b = block_at_rip(c, link ? link->to[which] : c->jump[jump_index(c->rip)].b);
@@ -223,7 +223,9 @@ static int run_slice(accel_cpu *c, bool single) {
             if (c->budget == 0) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;
             break;
-        case LEAVE_STALE: break;
+        case LEAVE_STALE:
+            if (c->run_key & K_TRACE) trace_settle(c, LEAVE_STALE);
+            break;
         default: return c->leave;
         }
     }
@@ -373,12 +375,6 @@ static int check_break(accel_cpu *c) {
     return finish_exit(c, ACCEL_EXIT_BPT);
 }
 
-/* Whether TF traps after the instruction at `start`, which has just run alone: with DEBUGCTL.BTF only after a branch that
- * was taken (SDM vol. 3, "Single-Stepping on Branches"). */
-static bool steps_here(const accel_cpu *c, u64 start) {
-    return !(c->debugctl & 2) || (c->rip != start && c->rip != cut_rip(c, start + c->block->bytes));
-}
-
 /* A fault of the fetch at c->rip; an instruction breakpoint there comes first (SDM vol. 3, "Priority Among Concurrent Events"). */
 static int take_fetch_fault(accel_cpu *c) {
     u64 lin = is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff;
@@ -387,13 +383,14 @@ static int take_fetch_fault(accel_cpu *c) {
     return hit ? take_trap(c) : take_fault(c);
 }
 
-/* Whether TF traps after the slice. SYSCALL and SYSRET go by TF as they leave it, MOV SS and POP SS hold the trap back for
- * good (SDM vol. 3, "Masking Exceptions and Interrupts When Switching Stacks"). */
-static bool step_trap(accel_cpu *c, bool tf, u64 start) {
+/* Whether TF traps after the slice; `branched`: its instruction was a taken branch, without which there is no trap under
+ * DEBUGCTL.BTF (SDM vol. 3, "Single-Stepping on Branches"). SYSCALL and SYSRET go by TF as they leave it, MOV SS and POP SS hold
+ * the trap back for good (SDM vol. 3, "Masking Exceptions and Interrupts When Switching Stacks"). */
+static bool step_trap(accel_cpu *c, bool tf, bool branched) {
     bool after = c->tf_after;
     c->tf_after = 0;
     if (after) return c->flags & F_TF;
-    return tf && c->shadow != SHADOW_SS && steps_here(c, start);
+    return tf && c->shadow != SHADOW_SS && (!(c->debugctl & 2) || branched);
 }
 
 /* Runs one slice and settles its accounts. -1: go on; else an exit kind. */
@@ -407,8 +404,9 @@ static int execute(accel_cpu *c) {
     u8 shadow = c->shadow;
     c->shadow = 0;
     c->flags &= ~(u32)F_RF;
-    u64 start = c->rip;
+    u64 branches = c->trace.count;
     int why = run_slice(c, single);
+    if (unlikely(c->run_key & K_TRACE)) trace_settle(c, why);
     s64 used = c->slice - c->budget;
     c->ticks += (u64)used;
     if (!used && why != LEAVE_TO) {
@@ -418,7 +416,7 @@ static int execute(accel_cpu *c) {
     if (used) {
         c->skip_now = 0;
         tick_event(c);
-        if (unlikely(tf || c->tf_after) && step_trap(c, tf, start)) c->pending_dbg |= BIT(14);
+        if (unlikely(tf || c->tf_after) && step_trap(c, tf, c->trace.count != branches)) c->pending_dbg |= BIT(14);
     }
     switch (why) {
     case LEAVE_FAULT:
@@ -445,6 +443,7 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     c->until = until;
     c->skip_now = c->ctl.skip_breakpoint;
     c->ctl.skip_breakpoint = 0;
+    c->trace.next = linear_rip(c);
     if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
     int kind;
     mxcsr_enter(c);

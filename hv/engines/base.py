@@ -76,6 +76,15 @@ class Translation:
     global_: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One taken branch or delivered event, as linear addresses. `source`: the branch, or for an event the
+    instruction that caused it or that it came before; `target`: where execution went."""
+
+    source: int
+    target: int
+
+
 class Access(Protocol):
     """The machine's answers to device accesses. `ticks` is the CPU's count at the access.
 
@@ -127,6 +136,7 @@ class Control(Protocol):
     activity: int
     tpr_threshold: int
     step_range: int
+    branch_trace: int
     exception_exit: int
     step_start: int
     step_end: int
@@ -192,6 +202,25 @@ class EngineCpu(Protocol):
 
     def translate(self, linear: int) -> Translation | None:
         """Where a linear address leads, without side effects; None when it is not mapped."""
+        ...
+
+    def branches(self, most: int) -> list[Branch]:
+        """The way the CPU took while `control.branch_trace` was set, newest first; debug state, never saved.
+
+        The straight stretches between are from one record's target to the next newer one's source; the
+        newest goes from the last target to the present instruction.
+        """
+        ...
+
+    def branch_count(self) -> int:
+        """Branches recorded since the ring was last empty; more than `branches` gives when some are lost."""
+        ...
+
+    def resize_branches(self, entries: int) -> None:
+        """Keep the last `entries` branches (at least 32) from now on, starting with none.
+
+        ValueError outside of 1 to 2^20; ConfigError when the host has no memory.
+        """
         ...
 
     def save(self) -> bytes:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hv.engines.base import Access, AddressSpace, CpuModel, Translation, WatchAccess
+from hv.engines.base import Access, AddressSpace, Branch, CpuModel, Translation, WatchAccess
 from hv.exits import (
     Bpt,
     BptSource,
@@ -53,6 +53,7 @@ class FakeControl:
     hlt_exit: int = 0
     pause_exit: int = 0
     pause_cost: int = 0
+    branch_trace: int = 0
     mask_hwintr: int = 0
     irq_window: int = 0
     nmi_window: int = 0
@@ -138,6 +139,15 @@ class FakeCpu:
 
     def translate(self, linear: int) -> Translation | None:
         return Translation(linear, 12, True, False, True, False, False, False) if linear < 1 << 48 else None
+
+    def branches(self, most: int) -> list[Branch]:
+        return []
+
+    def branch_count(self) -> int:
+        return 0
+
+    def resize_branches(self, entries: int) -> None:
+        pass
 
     def save(self) -> bytes:
         block = self.block

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from hv.device import Registers
-from hv.engines.base import Activity, AddressSpace, EventType, WatchAccess
+from hv.engines.base import Activity, AddressSpace, Branch, EventType, WatchAccess
 from hv.engines.soft import SoftEngine
 from hv.exits import Bpt, BptSource, TripleFault, Unhandled, Watch, WriteOrigin
 from hv.machines.bare import build_bare
@@ -220,3 +220,18 @@ def test_port_reads_are_fast(machines: list[Vm]) -> None:
     start = time.perf_counter()
     vm.run(Goal())
     assert 30_000 / (time.perf_counter() - start) > 40_000
+
+
+def test_taken_branches_are_kept_while_the_trace_is_on(machines: list[Vm]) -> None:
+    # jmp +2; hlt; hlt; jmp $
+    vm, _ = real_mode(machines, "eb02 f4f4 ebfe")
+    cpu = vm.vcpus[0].cpu
+    cpu.control.branch_trace = 1
+    vm.run(Goal(until=3))
+    there = Branch(CODE + 4, CODE + 4)
+    assert cpu.branches(100) == [there, there, Branch(CODE, CODE + 4)]
+    assert (cpu.branches(1), cpu.branch_count()) == ([there], 3)
+    cpu.resize_branches(64)
+    assert cpu.branches(100) == []
+    with pytest.raises(ValueError):
+        cpu.resize_branches(0)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from accel import ffi, lib
-from hv.engines.base import Access, Control, EventType, Translation
+from hv.engines.base import Access, Branch, Control, EventType, Translation
 from hv.engines.soft.exits import EXIT_NAMES, KICK_EXIT, decode_exit
-from hv.errors import EngineError, SnapshotError
+from hv.errors import ConfigError, EngineError, SnapshotError
 from hv.exits import Exit
 
 _VECTOR_GP: Final = 13
@@ -184,6 +184,26 @@ class SoftCpu:
             bool(walk.dirty),
             bool(getattr(walk, "global")),
         )
+
+    def branches(self, most: int) -> list[Branch]:
+        """See `EngineCpu.branches`."""
+        most = min(most, lib.accel_branch_count(self._cpu))
+        box = ffi.new("accel_branch[]", most)
+        count = lib.accel_branches(self._cpu, box, most)
+        words = ffi.unpack(ffi.cast("uint64_t *", box), 2 * count)
+        return list(map(Branch, words[::2], words[1::2]))
+
+    def branch_count(self) -> int:
+        """See `EngineCpu.branch_count`."""
+        return int(lib.accel_branch_count(self._cpu))
+
+    def resize_branches(self, entries: int) -> None:
+        """See `EngineCpu.resize_branches`."""
+        status = lib.accel_branch_ring(self._cpu, entries)
+        if status == lib.ACCEL_EINVAL:
+            raise ValueError(f"{entries} branches cannot be kept")
+        if status != lib.ACCEL_OK:
+            raise ConfigError(f"the host has no memory to keep {entries} branches")
 
     def save(self) -> bytes:
         """See `EngineCpu.save`."""
