@@ -16,7 +16,8 @@ runnable vCPUs are held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
 from hv.access import Board, DeviceAccess
@@ -89,6 +90,7 @@ class Scheduler:
         self._suspended: SuspendSignal | None = None
         self._stop_requested = False
         self._alone: bool | None = None
+        self._turn_over = False
         self._cr8 = [0] * len(cpus)
         for cpu in cpus:
             cpu.control.pause_cost = PAUSE_COST
@@ -107,6 +109,7 @@ class Scheduler:
                     self._influence(IrqMask(vcpu, False))
 
     def _run(self, goal: Goal) -> Outcome:
+        everybody = goal.allowed is None and not goal.steps
         while True:
             if self._suspended is not None:
                 signal, self._suspended = self._suspended, None
@@ -116,8 +119,9 @@ class Scheduler:
                 return Kicked()
             if goal.until is not None and self._clock.now >= goal.until:
                 return Reached()
-            vcpu = self._choose(goal)
-            outcome = self._idle(goal) if vcpu is None else self._run_vcpu(vcpu, goal)
+            start = self._take_turns(goal.until) if everybody and self._turn_over else None
+            vcpu = self._choose(goal) if start is None else self.current
+            outcome = self._idle(goal) if vcpu is None else self._run_vcpu(vcpu, goal, start)
             self.settle()
             if outcome is not None:
                 return outcome
@@ -225,12 +229,51 @@ class Scheduler:
 
     # --- one entry ---------------------------------------------------------------------------------
 
-    def _run_vcpu(self, vcpu: int, goal: Goal) -> Outcome | None:
+    def _take_turns(self, until: int | None) -> int | None:
+        """Whole quanta in turn while nothing else happens: what `_run_vcpu` does, in a tenth of the time.
+
+        Between two device accesses, timers and exits nobody's state changes but that of the vCPU that runs:
+        who can run and who has an interrupt pending need not be asked again. If the current vCPU has left
+        its quantum early, its ticks before it are returned, and `_run_vcpu` goes on from there.
+        """
+        if self.pass_over or self.masked or self.held is not None or self._others_wait():
+            return None
+        clock, cpus = self._clock, self._cpus
+        deadline = clock.next_deadline()
+        bound = NEVER if until is None else until
+        if deadline is not None and deadline < bound:
+            bound = deadline
+        ring = [(vcpu, cpus[vcpu]) for vcpu in self._in_turn() if self._runnable(vcpu)]
+        for vcpu, cpu in ring:
+            cpu.control.intr_line = int(self._board.interrupt_pending(vcpu))
+            cpu.control.mask_hwintr = 0
+            cpu.control.pause_exit = 1
+        now, ticks = clock.now, self.remaining
+        for vcpu, cpu in itertools.cycle(ring):
+            self.current = vcpu
+            if now + ticks > bound or self._stop_requested:
+                break
+            if not cpu.run_for(now, ticks):
+                clock.now, self.remaining = now, ticks
+                return now - cpu.control.time_base
+            now += ticks
+            ticks = QUANTUM
+        clock.now, self.remaining = now, ticks
+        return None
+
+    def _in_turn(self) -> Iterator[int]:
+        """All vCPUs from the current one on."""
+        count = len(self._cpus)
+        return ((self.current + distance) % count for distance in range(count))
+
+    def _run_vcpu(self, vcpu: int, goal: Goal, start: int | None) -> Outcome | None:
         """One run of the engine and what follows from its exit; None to go on."""
         cpu = self._cpus[vcpu]
-        start = cpu.ticks()
+        if start is None:
+            start = cpu.ticks()
         alone = self._others_wait()
         left = self._enter(vcpu, start, alone, goal)
+        self._turn_over = isinstance(left, Deadline)
         ticks = cpu.ticks()
         self._access.finish(ticks)
         if ticks != start:

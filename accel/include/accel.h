@@ -187,6 +187,10 @@ typedef struct {
  * injected in its place. */
 int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit);
 
+/* The same for at most `ticks` ticks from machine tick `now` on, of which it makes time_base. Returns the kind of the exit, or
+ * -1 where accel_run() would refuse. */
+int accel_run_for(accel_cpu *c, uint64_t now, uint64_t ticks, accel_exit *exit);
+
 /* Answers the read (IN, MMIO read, RDMSR) or acknowledges the WRMSR of the last exit. The next
  * accel_run() executes the instruction again with all answers so far. */
 int accel_answer(accel_cpu *c, uint64_t value);

@@ -461,6 +461,12 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     return ACCEL_OK;
 }
 
+int accel_run_for(accel_cpu *c, uint64_t now, uint64_t ticks, accel_exit *exit) {
+    c->ctl.time_base = (s64)(now - c->ticks);
+    u64 room = ~0ull - c->ticks;
+    return accel_run(c, c->ticks + (ticks < room ? ticks : room), exit) == ACCEL_OK ? (int)exit->kind : -1;
+}
+
 int accel_answer(accel_cpu *c, uint64_t value) {
     if (!c->answer_wanted) return ACCEL_EINVAL;
     struct answer *a = &c->answers[c->answer_count++];

@@ -164,6 +164,13 @@ class EngineCpu(Protocol):
         """
         ...
 
+    def run_for(self, now: int, ticks: int) -> bool:
+        """Run `ticks` ticks from machine tick `now` on; True when they have passed and nothing happened.
+
+        After False something has, after fewer ticks: `run` has to be called next, and says what.
+        """
+        ...
+
     def kick(self) -> None:
         """Make a running (or the next) `run` return `Kick` soon. Any thread."""
         ...

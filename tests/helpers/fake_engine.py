@@ -17,7 +17,8 @@ import struct
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from hv.engines.base import Access, AddressSpace, Branch, CpuModel, Translation, WatchAccess
 from hv.exits import (
@@ -193,6 +194,19 @@ class FakeCpu:
             until = access.until
             if found is not None:
                 return found
+
+    def run_for(self, now: int, ticks: int) -> bool:
+        self.block.time_base = now - self.count
+        end = self.count + ticks
+        while self.count < end:
+            operation = self.engine.program.get(self.values["rip"] + self.values["cs_base"], ("nop",))
+            if operation[0] in ("in", "out"):
+                return False
+            found = self.run(self.count + 1, cast(Access, SimpleNamespace(until=self.count + 1)))
+            if not isinstance(found, Deadline):
+                self.exits.appendleft(found)
+                return False
+        return True
 
     def _boundary(self, until: int, trap: bool) -> Exit | None:
         block, values = self.block, self.values

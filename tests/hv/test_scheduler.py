@@ -102,6 +102,62 @@ def test_quanta_are_equal_and_in_turn() -> None:
     assert (vm.scheduler.current, vm.scheduler.remaining) == (0, QUANTUM)
 
 
+def two_busy_cpus(first: Program, second: Program) -> FakeVm:
+    vm = make_vm({**first, **program(*(second[address] for address in sorted(second)), at=0x10000)})
+    for cpu in vm.fake_engine.cpus:
+        cpu.block.activity = Activity.ACTIVE
+    vm.fake_engine.cpus[1].values["cs_base"] = 0x10000
+    return vm
+
+
+def test_whole_quanta_do_not_ask_what_cannot_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    vm = two_busy_cpus(loop(length=9), program(("add", 1), ("jmp", 0)))
+    asked: list[int] = []
+    ask = vm.board.interrupt_pending
+
+    def noted(vcpu: int) -> bool:
+        asked.append(vcpu)
+        return ask(vcpu)
+
+    monkeypatch.setattr(vm.board, "interrupt_pending", noted)
+    run_to(vm, 10 * QUANTUM)
+    assert [cpu.count for cpu in vm.fake_engine.cpus] == [5 * QUANTUM] * 2
+    assert len(asked) <= 5
+
+
+def test_a_quantum_that_ends_early_among_whole_ones_goes_on_where_it_was_left() -> None:
+    writes = program(*[("add", 1)] * (2 * QUANTUM), ("out", 0, 7), ("pause",), ("jmp", 0))
+    cut, uncut = two_busy_cpus(loop(length=9), writes), two_busy_cpus(loop(length=9), writes)
+    while cut.clock.now < 12 * QUANTUM:
+        run_to(cut, cut.clock.now + 997)
+    run_to(uncut, cut.clock.now)
+    assert fingerprint(uncut) == fingerprint(cut)
+    assert uncut.scheduler.save() == cut.scheduler.save()
+
+
+def test_a_halt_among_whole_quanta_ends_the_turn() -> None:
+    halts = program(("sti",), *[("add", 1)] * (7 * QUANTUM // 2), ("hlt",), ("jmp", 1))
+    cut, uncut = two_busy_cpus(loop(length=9), halts), two_busy_cpus(loop(length=9), halts)
+    while cut.clock.now < 12 * QUANTUM:
+        run_to(cut, cut.clock.now + 997)
+    run_to(uncut, cut.clock.now)
+    assert fingerprint(uncut) == fingerprint(cut)
+    assert uncut.scheduler.save() == cut.scheduler.save()
+
+
+def test_a_stop_request_ends_whole_quanta(monkeypatch: pytest.MonkeyPatch) -> None:
+    vm = two_busy_cpus(loop(length=9), loop(length=9))
+    cpu = vm.fake_engine.cpus[1]
+    run_for = cpu.run_for
+
+    def kicked(now: int, ticks: int) -> bool:
+        vm.scheduler.request_stop()
+        return run_for(now, ticks)
+
+    monkeypatch.setattr(cpu, "run_for", kicked)
+    assert isinstance(vm.run(Goal()), Kicked)
+
+
 def test_a_lone_cpu_is_not_interrupted_at_quantum_ends() -> None:
     vm = make_vm(loop(length=5), vcpus=1)
     run_to(vm, 10 * QUANTUM + 7)

@@ -17,6 +17,7 @@ from hv.errors import ConfigError, EngineError, SnapshotError
 from hv.exits import Exit
 
 _VECTOR_GP: Final = 13
+_DEADLINE: Final = 0
 _KICK: Final = 1
 _INOUT: Final = 2
 _MMIO: Final = 3
@@ -46,6 +47,14 @@ class ExitTimes:
         self._kind = record.kind
         return status
 
+    def run_for(self, cpu: Any, now: int, ticks: int, record: Any) -> int:
+        """accel_run_for() with the clock stopped."""
+        self.seconds[self._kind] += time.perf_counter() - self._left_at
+        kind: int = lib.accel_run_for(cpu, now, ticks, record)
+        self._left_at = time.perf_counter()
+        self._kind = record.kind
+        return kind
+
 
 class SoftCpu:
     """One CPU of the core. Made by `SoftEngine.add_cpu`."""
@@ -54,7 +63,11 @@ class SoftCpu:
         self, handle: Any, registers: Mapping[str, tuple[int, int]], times: ExitTimes | None = None
     ) -> None:
         self._cpu = handle
-        self._run: Callable[[Any, int, Any], int] = times.run if times is not None else lib.accel_run
+        self._run: Callable[[Any, int, Any], int] = lib.accel_run if times is None else times.run
+        self._run_for: Callable[[Any, int, int, Any], int] = (
+            lib.accel_run_for if times is None else times.run_for
+        )
+        self._left = False
         self._exit = ffi.new("accel_exit *")
         self._registers = registers
         self._control: Control = lib.accel_cpu_control(handle)
@@ -75,8 +88,9 @@ class SoftCpu:
         kicked = answering = False
         ticks = 0
         while True:
-            status = run(cpu, until, record)
-            if status:
+            if self._left:
+                self._left = False
+            elif status := run(cpu, until, record):
                 raise EngineError(f"the core refused to run (status {status})")
             kind = record.kind
             counts[kind] += 1
@@ -104,10 +118,21 @@ class SoftCpu:
                 kicked = True
                 ticks = ticks_of(cpu)
             else:
-                return KICK_EXIT if kicked and kind == 0 else decode_exit(cpu, record)
+                return KICK_EXIT if kicked and kind == _DEADLINE else decode_exit(cpu, record)
             until = ticks if kicked else access.until
             if answering and until <= ticks:
                 until = ticks + 1
+
+    def run_for(self, now: int, ticks: int) -> bool:
+        """See `EngineCpu.run_for`."""
+        kind = self._run_for(self._cpu, now, ticks, self._exit)
+        if kind == _DEADLINE:
+            self.exit_counts[_DEADLINE] += 1
+            return True
+        if kind < 0:
+            raise EngineError("the core refused to run")
+        self._left = True
+        return False
 
     def _answer_msr(self, ticks: int, access: Access, write: bool) -> None:
         record = self._exit
