@@ -83,6 +83,11 @@ class PortBus:
         found = self._map[port]
         return None if found is None else found.name
 
+    def ranges(self) -> list[Range]:
+        """Every device's range, ascending."""
+        owners = {id(owner): owner for owner in self._map if owner is not None}
+        return sorted(owners.values(), key=lambda owner: owner.start)
+
     def read(self, port: int, size: int) -> int:
         """Read `size` (1, 2, 4) bytes at `port`."""
         owner = self._map[port]
@@ -173,6 +178,12 @@ class MmioBus:
         """Show `registers` to `vcpu` alone at the 4 KiB page `base`; None hides them."""
         name = f"lapic.{vcpu}"
         self._local[vcpu] = None if base is None else Range(base, LOCAL_WINDOW_SIZE, registers, 4, name)
+
+    def ranges(self, vcpu: int) -> list[Range]:
+        """Every range that `vcpu` sees, ascending; its own may lie over a shared one."""
+        local = self._local[vcpu]
+        own = [] if local is None else [local]
+        return sorted([*self._ranges, *own], key=lambda owner: owner.start)
 
     def find(self, gpa: int, vcpu: int) -> Range | None:
         """The range that answers `vcpu` at `gpa`, or None."""

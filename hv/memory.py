@@ -47,12 +47,16 @@ class GuestMemory:
     def __init__(self, engine: Engine, size: int) -> None:
         self.size = size
         self._engine = engine
-        low = min(size, LOWMEM_LIMIT)
-        engine.add_memory(0, low)
-        if size > low:
-            engine.add_memory(HIGHMEM_BASE, size - low)
+        for gpa, length in self.ranges():
+            engine.add_memory(gpa, length)
         self._digests: dict[int, bytes] = {}
         self._hashed_epoch = 1
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Where it lies: `(gpa, size)`, ascending."""
+        low = min(self.size, LOWMEM_LIMIT)
+        high = [(HIGHMEM_BASE, self.size - low)] if self.size > low else []
+        return [(0, low), *high]
 
     def read(self, gpa: int, size: int) -> bytes | None:
         """Physical memory; None if any byte is not RAM."""

@@ -17,12 +17,19 @@ from hv.debug.command import CommandContext
 from hv.debug.commands import only_reads, run_command
 from hv.debug.run_control import RunControl
 from hv.debug.target_points import TargetPoints
+from hv.debug.target_regions import TargetRegions
 from hv.debug.target_restart import TargetRestart
 from hv.debug.target_shared import MachineLease, TargetShared
 from hv.debug.target_state import TargetState
 
 
-class MachineTarget(TargetShared, TargetState, TargetPoints, TargetRestart):
+class MachineTarget(
+    TargetShared,
+    TargetState,
+    TargetPoints,
+    TargetRegions,
+    TargetRestart,
+):
     """One connection's view of the machine. trio only."""
 
     def __init__(
