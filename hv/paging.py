@@ -29,17 +29,6 @@ def pieces(cpu: EngineCpu, linear: int, size: int) -> list[tuple[int, int]]:
     return found
 
 
-def read_linear(engine: Engine, cpu: EngineCpu, linear: int, size: int) -> bytes:
-    """The readable prefix of `[linear, linear + size)`; empty when the first byte cannot be read."""
-    data = bytearray()
-    for gpa, length in pieces(cpu, linear, size):
-        piece = engine.read_physical(gpa, length)
-        if piece is None:
-            break
-        data += piece
-    return bytes(data)
-
-
 def writable_pieces(
     engine: Engine, cpu: EngineCpu, linear: int, data: bytes
 ) -> list[tuple[int, bytes]] | int:

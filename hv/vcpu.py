@@ -58,10 +58,9 @@ class Vcpu:
         write_int(self.cpu, name, value)
         self._follow(name, value)
 
-    def get_many(self, names: Sequence[str]) -> list[bytes | None]:
+    def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """The registers' bytes; None where there is none of that name."""
-        known = self.cpu.register_size
-        return [None if known(name) is None else self.cpu.read_register(name) for name in names]
+        return self.cpu.read_registers(tuple(names))
 
     def set_many(self, values: Iterable[tuple[str, bytes]]) -> None:
         """Set registers, all or nothing. KeyError, ValueError: then every register is as it was."""

@@ -126,6 +126,8 @@ const char *accel_reg_name(int number);
 int accel_reg_size(int number);
 int accel_reg_find(const char *name); /* -1: no such register */
 int accel_reg_get(accel_cpu *c, int number, void *value, size_t size);
+/* The values of `count` registers one behind the other. EINVAL unless their sizes add up to `size`. */
+int accel_regs_get(accel_cpu *c, const int *numbers, size_t count, void *values, size_t size);
 int accel_reg_set(accel_cpu *c, int number, const void *value, size_t size);
 
 /* MSRs as the guest would see them, without privilege checks. ENOENT: nobody here owns it. */
@@ -139,6 +141,9 @@ uint64_t accel_retired(accel_cpu *c);
  * EFAULT: not mapped; then *gpa holds the level (5..1) at which the walk ended. */
 typedef struct { uint64_t gpa; uint32_t page_shift; uint8_t writable, user, executable, accessed, dirty, global; } accel_walk;
 int accel_translate(accel_cpu *c, uint64_t linear, accel_walk *out);
+/* Reads memory slots through the page tables, likewise without any effect; how many bytes came before the first that cannot
+ * be read. Addresses wrap at 2^64. */
+uint64_t accel_linear_read(accel_cpu *c, uint64_t linear, void *data, uint64_t size);
 
 /* ---- running ----------------------------------------------------------------------------------- */
 

@@ -358,3 +358,16 @@ int accel_translate(accel_cpu *c, uint64_t lin, accel_walk *out) {
                         .writable = w.w, .user = w.u, .executable = !w.nx, .accessed = !!(w.entry & PTE_A), .dirty = w.d, .global = w.g};
     return ACCEL_OK;
 }
+
+uint64_t accel_linear_read(accel_cpu *c, uint64_t lin, void *data, uint64_t size) {
+    uint8_t *to = data;
+    uint64_t done = 0;
+    while (done < size) {
+        accel_walk w;
+        uint64_t n = 4096 - (lin & 0xfff);
+        if (n > size - done) n = size - done;
+        if (accel_translate(c, lin, &w) || accel_phys_read(c->m, w.gpa, to + done, n)) break;
+        done += n, lin += n;
+    }
+    return done;
+}

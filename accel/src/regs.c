@@ -253,6 +253,24 @@ int accel_reg_get(accel_cpu *c, int number, void *value, size_t size) {
     return ACCEL_OK;
 }
 
+int accel_regs_get(accel_cpu *c, const int *numbers, size_t count, void *values, size_t size) {
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct reg_row *row = row_of(numbers[i]);
+        if (!row) return ACCEL_ENOENT;
+        if (row->size > size - total) return ACCEL_EINVAL;
+        total += row->size;
+    }
+    if (total != size) return ACCEL_EINVAL;
+    uint8_t *to = values;
+    for (size_t i = 0; i < count; i++) {
+        const struct reg_row *row = row_of(numbers[i]);
+        accel_reg_get(c, numbers[i], to, row->size);
+        to += row->size;
+    }
+    return ACCEL_OK;
+}
+
 int accel_reg_set(accel_cpu *c, int number, const void *value, size_t size) {
     const struct reg_row *row = row_of(number);
     if (!row) return ACCEL_ENOENT;

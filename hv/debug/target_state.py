@@ -5,13 +5,20 @@ Memory is what the thread's vCPU sees through its page tables; only RAM is reach
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from gdbstub.errors import MemoryAccessError, RegisterError
 from gdbstub.target import ThreadInfo
 from hv.debug.target_base import TargetBase
 from hv.inputs import MemoryWrite
-from hv.paging import read_linear, writable_pieces
+from hv.paging import writable_pieces
+
+
+@functools.lru_cache
+def _with_linear_pc(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The engine's names for what clients ask: their program counter is a linear address."""
+    return tuple("linear_pc" if name == "rip" else name for name in names)
 
 
 class TargetState(TargetBase):
@@ -27,8 +34,7 @@ class TargetState(TargetBase):
 
     async def read_registers(self, thread: int, names: Sequence[str]) -> Sequence[bytes | None]:
         """See `gdbstub.target.Target`."""
-        vcpu = self._vm.vcpus[self._vcpu(thread)]
-        linear = ["linear_pc" if name == "rip" else name for name in names]
+        vcpu, linear = self._vm.vcpus[self._vcpu(thread)], _with_linear_pc(tuple(names))
         return await self._call(lambda: vcpu.get_many(linear))
 
     async def write_registers(self, thread: int, values: Sequence[tuple[str, bytes]]) -> None:
@@ -60,7 +66,7 @@ class TargetState(TargetBase):
     async def read_memory(self, thread: int, address: int, length: int) -> bytes:
         """See `gdbstub.target.Target`."""
         cpu = self._vm.vcpus[self._vcpu(thread)].cpu
-        data = await self._call(lambda: read_linear(self._vm.engine, cpu, address, length))
+        data = await self._call(lambda: cpu.read_linear(address, length))
         if length and not data:
             raise MemoryAccessError(address)
         return data

@@ -195,6 +195,10 @@ class EngineCpu(Protocol):
         """A register by the engine's name for it. KeyError."""
         ...
 
+    def read_registers(self, names: tuple[str, ...]) -> tuple[bytes | None, ...]:
+        """Many registers at once; None where there is none of that name."""
+        ...
+
     def write_register(self, name: str, value: bytes) -> None:
         """Set a register. KeyError; ValueError when it cannot have that value."""
         ...
@@ -227,6 +231,13 @@ class EngineCpu(Protocol):
         """Keep the last `entries` branches (at least 32) from now on, starting with none.
 
         ValueError outside of 1 to 2^20; ConfigError when the host has no memory.
+        """
+        ...
+
+    def read_linear(self, linear: int, size: int) -> bytes:
+        """The bytes from `linear` on as far as they are mapped and in memory slots, without side effects.
+
+        Addresses wrap at 2^64.
         """
         ...
 

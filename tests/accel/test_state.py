@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from accel import lib
+from accel import ffi, lib
 from tests.helpers.accel_machine import CODE, DATA, STACK, Machine
 
 SNIPPETS = """
@@ -129,3 +129,28 @@ def test_damaged_payload_does_no_harm_to_the_host(seed: int) -> None:
     machine.load(bytes(state))
     for _ in range(20):
         machine.run(1000)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size", "status"),
+    [
+        ([0, 1], 15, lib.ACCEL_EINVAL),
+        ([0, 1], 17, lib.ACCEL_EINVAL),
+        ([0], 0, lib.ACCEL_EINVAL),
+        ([], 1, lib.ACCEL_EINVAL),
+        ([0, -1], 16, lib.ACCEL_ENOENT),
+        ([0, lib.accel_reg_count()], 16, lib.ACCEL_ENOENT),
+        ([], 0, lib.ACCEL_OK),
+        ([1, 0], 16, lib.ACCEL_OK),
+    ],
+)
+def test_many_registers_need_a_buffer_of_their_size(numbers: list[int], size: int, status: int) -> None:
+    machine = Machine(code=b"\x90")
+    machine["rax"], machine["rbx"] = 0x1234, 0x5678
+    assert [ffi.string(lib.accel_reg_name(number)) for number in (0, 1)] == [b"rax", b"rbx"]
+    values = ffi.new("uint8_t[]", 32)
+    assert lib.accel_regs_get(machine.cpu, numbers, len(numbers), values, size) == status
+    expected = (
+        (0x5678).to_bytes(8, "little") + (0x1234).to_bytes(8, "little") if status == 0 and size else b""
+    )
+    assert bytes(values) == expected.ljust(32, b"\0")

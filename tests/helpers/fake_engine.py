@@ -127,6 +127,9 @@ class FakeCpu:
             value = self.count
         return value.to_bytes(SIZES[name], "little")
 
+    def read_registers(self, names: tuple[str, ...]) -> tuple[bytes | None, ...]:
+        return tuple(self.read_register(name) if name in SIZES else None for name in names)
+
     def write_register(self, name: str, value: bytes) -> None:
         if len(value) != SIZES[name] or name in ("linear_pc", "ticks"):
             raise ValueError(name)
@@ -149,6 +152,9 @@ class FakeCpu:
 
     def resize_branches(self, entries: int) -> None:
         pass
+
+    def read_linear(self, linear: int, size: int) -> bytes:
+        return bytes(self.engine.ram[linear : linear + size])
 
     def save(self) -> bytes:
         block = self.block

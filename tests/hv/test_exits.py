@@ -11,7 +11,7 @@ from hv.engines.soft import SoftEngine
 from hv.exits import Bpt, BptSource, TripleFault, Unhandled, Watch, WriteOrigin
 from hv.machines.bare import build_bare
 from hv.outcomes import Goal, HaltedForever, Reached, Stepped, Suspended, VcpuStopped
-from hv.paging import read_linear, writable_pieces
+from hv.paging import writable_pieces
 from hv.signals import SuspendReason
 from hv.vm import Vm
 
@@ -190,9 +190,9 @@ def test_kicked_inside_a_device_access_the_instruction_is_still_finished(machine
 def test_reads_through_the_cpus_view_stop_at_the_end_of_memory(machines: list[Vm]) -> None:
     vm, _ = real_mode(machines, "f4")
     cpu = vm.vcpus[0].cpu
-    assert read_linear(vm.engine, cpu, CODE, 1) == b"\xf4"
-    assert len(read_linear(vm.engine, cpu, (1 << 20) - 4, 16)) == 4
-    assert read_linear(vm.engine, cpu, 0xFEB0_0000, 4) == b""
+    assert cpu.read_linear(CODE, 1) == b"\xf4"
+    assert len(cpu.read_linear((1 << 20) - 4, 16)) == 4
+    assert cpu.read_linear(0xFEB0_0000, 4) == b""
     assert writable_pieces(vm.engine, cpu, (1 << 20) - 2, b"abcd") == 1 << 20
     assert writable_pieces(vm.engine, cpu, 0x1FFE, b"abcd") == [(0x1FFE, b"ab"), (0x2000, b"cd")]
 
@@ -212,6 +212,27 @@ def test_a_register_that_is_none_is_a_key_error(machines: list[Vm], name: str) -
     with pytest.raises(KeyError):
         vm.vcpus[0].get(name)
     assert vm.vcpus[0].get_many(["rip", name])[1] is None
+
+
+def test_many_registers_at_once_are_what_each_is_alone(machines: list[Vm]) -> None:
+    vm, _ = real_mode(machines, "f4", rax=0x1122334455667788, rdx=0xCAFE)
+    cpu = vm.vcpus[0].cpu
+    cpu.write_register("xmm3", bytes(range(16)))
+    names = ("rdx", "xmm3", "eflags", "nosuch", "cs", "rax", "neither", "rdx")
+    alone = tuple(None if cpu.register_size(name) is None else cpu.read_register(name) for name in names)
+    assert cpu.read_registers(names) == alone
+    assert alone[3] is alone[6] is None
+    assert alone[1] == bytes(range(16))
+    assert cpu.read_registers(()) == ()
+
+
+def test_reads_through_page_tables_wrap_and_stop_where_nothing_is_mapped(machines: list[Vm]) -> None:
+    vm, _ = real_mode(machines, "f4")
+    cpu = vm.vcpus[0].cpu
+    vm.memory.write(0x3FFE, b"abcd", WriteOrigin.LOADER)
+    assert cpu.read_linear(0x3FFE, 4) == b"abcd"
+    assert cpu.read_linear(0x3FFE + (1 << 64), 4) == b"abcd"
+    assert cpu.read_linear(0x3FFE, 0) == b""
 
 
 def test_port_reads_are_fast(machines: list[Vm]) -> None:

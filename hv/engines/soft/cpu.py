@@ -13,10 +13,12 @@ from typing import Any, Final
 from accel import ffi, lib
 from hv.engines.base import Access, Branch, Control, EventType, Translation
 from hv.engines.soft.exits import EXIT_NAMES, KICK_EXIT, decode_exit
+from hv.engines.soft.registers import RegisterTable
 from hv.errors import ConfigError, EngineError, SnapshotError
 from hv.exits import Exit
 
 _VECTOR_GP: Final = 13
+_LINEAR_SPACE: Final = 1 << 64
 _DEADLINE: Final = 0
 _KICK: Final = 1
 _INOUT: Final = 2
@@ -59,9 +61,7 @@ class ExitTimes:
 class SoftCpu:
     """One CPU of the core. Made by `SoftEngine.add_cpu`."""
 
-    def __init__(
-        self, handle: Any, registers: Mapping[str, tuple[int, int]], times: ExitTimes | None = None
-    ) -> None:
+    def __init__(self, handle: Any, registers: RegisterTable, times: ExitTimes | None = None) -> None:
         self._cpu = handle
         self._run: Callable[[Any, int, Any], int] = lib.accel_run if times is None else times.run
         self._run_for: Callable[[Any, int, int, Any], int] = (
@@ -169,18 +169,22 @@ class SoftCpu:
 
     def register_size(self, name: str) -> int | None:
         """See `EngineCpu.register_size`."""
-        row = self._registers.get(name)
+        row = self._registers.rows.get(name)
         return None if row is None else row[1]
 
     def read_register(self, name: str) -> bytes:
         """See `EngineCpu.read_register`."""
-        number, size = self._registers[name]
+        number, size = self._registers.rows[name]
         check(lib.accel_reg_get(self._cpu, number, self._value, size), f"read register {name}")
         return bytes(ffi.buffer(self._value, size))
 
+    def read_registers(self, names: tuple[str, ...]) -> tuple[bytes | None, ...]:
+        """See `EngineCpu.read_registers`."""
+        return self._registers.select(names).read(self._cpu)
+
     def write_register(self, name: str, value: bytes) -> None:
         """See `EngineCpu.write_register`."""
-        number, size = self._registers[name]
+        number, size = self._registers.rows[name]
         if len(value) != size:
             raise ValueError(f"{name} has {size} bytes")
         if lib.accel_reg_set(self._cpu, number, value, size) != lib.ACCEL_OK:
@@ -229,6 +233,11 @@ class SoftCpu:
             raise ValueError(f"{entries} branches cannot be kept")
         if status != lib.ACCEL_OK:
             raise ConfigError(f"the host has no memory to keep {entries} branches")
+
+    def read_linear(self, linear: int, size: int) -> bytes:
+        """See `EngineCpu.read_linear`."""
+        data = ffi.new("uint8_t[]", size)
+        return bytes(ffi.buffer(data, lib.accel_linear_read(self._cpu, linear % _LINEAR_SPACE, data, size)))
 
     def save(self) -> bytes:
         """See `EngineCpu.save`."""

@@ -8,6 +8,7 @@ from accel import ffi, lib
 from hv.engines.base import AddressSpace, CpuModel, WatchAccess
 from hv.engines.soft.cpu import ExitTimes, SoftCpu, check
 from hv.engines.soft.exits import EXIT_NAMES
+from hv.engines.soft.registers import RegisterTable
 from hv.errors import ConfigError
 from hv.exits import WriteOrigin
 
@@ -23,8 +24,7 @@ class SoftEngine:
         if lib.accel_machine_new(out) != lib.ACCEL_OK:
             raise ConfigError("the host has no memory for a machine")
         self._machine = out[0]
-        names = [ffi.string(lib.accel_reg_name(number)).decode() for number in range(lib.accel_reg_count())]
-        self._registers = {name: (number, lib.accel_reg_size(number)) for number, name in enumerate(names)}
+        self._registers = RegisterTable()
         self._cpus: list[SoftCpu] = []
         self._pages = ffi.new("uint64_t[]", _PAGES_PER_CALL)
 
