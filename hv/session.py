@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import shlex
 import signal
 import sys
 import time
@@ -19,6 +21,7 @@ from hv.console import Console, NullConsole, opened
 from hv.debug.run_control import RunControl
 from hv.debug.server import DebugServer, ServerAddress, parse_server, uses_stdio
 from hv.debug.stops import STATUS_ERROR, Ending
+from hv.debug.symbols import KERNEL_SCRIPT, MAX_PROGRAM, Program
 from hv.debug.target_base import result_of
 from hv.engines.soft import SoftEngine
 from hv.errors import ConfigError, HvError, one_line
@@ -77,8 +80,7 @@ def run_session(options: Options) -> int:
         raise ConfigError("it needs --gdb", "--no-wait")
     if options.record and options.replay:
         raise ConfigError("a replay cannot be recorded", "--record")
-    if options.symbols is not None:
-        _check_symbols(options.symbols)
+    program = None if options.symbols is None else _read_symbols(options.symbols)
     replay = Replay.read(options.replay) if options.replay else None
     config = _config(options, replay)
     image = _load(options, config)
@@ -96,7 +98,7 @@ def run_session(options: Options) -> int:
             recorder=recorder,
             replay=replay,
         )
-        final = _run(_Plan(options, vm, console, image, address))
+        final = _run(_Plan(options, vm, console, image, address, program or image.elf))
         vm.door.close()
         console.close()
         _say_ending(final)
@@ -115,10 +117,13 @@ def _say_ending(final: Ending) -> None:
 # --- options -------------------------------------------------------------------------------------------
 
 
-def _check_symbols(path: str) -> None:
+def _read_symbols(path: str) -> bytes:
+    """The file of `--symbols`, or as much of it as is ever served."""
     try:
         with open(path, "rb") as file:
             ELFFile(file)
+            file.seek(0)
+            return file.read(MAX_PROGRAM + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}", "--symbols") from None
     except ELFError:
@@ -159,13 +164,32 @@ def _load(options: Options, config: PcConfig) -> BootImage:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a session joins; `address` is None without a debug server."""
+    """What a session joins; `address` is None without a debug server, `program` without an ELF file."""
 
     options: Options
     vm: Vm
     console: Console
     image: BootImage
     address: ServerAddress | None
+    program: bytes | None
+
+    def seen_program(self) -> Program:
+        """What debuggers are told of the program."""
+        image = self.image
+        if image.link_base is not None:
+            return Program(link_base=image.link_base, zero_page=image.state.rsi)
+        path = self.options.symbols or self.options.image or str(demo_path())
+        fits = self.program is not None and len(self.program) <= MAX_PROGRAM
+        elf = self.program if fits else None
+        return Program("/" + os.path.basename(path), elf, image.load_bias or 0)
+
+    def gdb_command(self, where: str) -> str:
+        """How to start gdb with the server at `where`."""
+        options, connect = self.options, f"-ex 'target remote {where}'"
+        if self.image.link_base is None:
+            return f"gdb {shlex.quote(options.symbols or options.image or str(demo_path()))} {connect}"
+        script = f"gdb {connect} -x {shlex.quote(str(KERNEL_SCRIPT))}"
+        return script if options.symbols is None else f"{script} -ex 'hv-vmlinux {options.symbols}'"
 
 
 class _Session:
@@ -179,6 +203,7 @@ class _Session:
         self.control = RunControl(
             plan.vm, no_reboot=options.no_reboot, max_ticks=options.max_ticks, ended=self._ended
         )
+        self.control.symbols.program = plan.seen_program()
 
     def _ended(self, final: Ending) -> None:
         self.token.run_sync_soon(self.done.set)
@@ -213,9 +238,7 @@ class _Session:
             where = f"cannot listen on {options.gdb}: {error.strerror or error}"
             raise ConfigError(where, "--gdb") from None
         for name in () if uses_stdio(self.plan.address) else names:
-            program = options.symbols or options.image or str(demo_path())
-            port = name.removeprefix("127.0.0.1")
-            _say(f"debug server: gdb {program} -ex 'target remote {port}'")
+            _say(f"debug server: {self.plan.gdb_command(name.removeprefix('127.0.0.1'))}")
 
     async def _signals(self, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:

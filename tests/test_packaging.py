@@ -18,6 +18,7 @@ PATTERNS = (
     "accel/include/*",
     "hv/guests/demo/*.[chS]",
     "hv/guests/demo/*.ld",
+    "hv/debug/*.gdb",
     "scripts/packaging/*.py",
 )
 

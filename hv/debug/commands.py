@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Final
 
-from hv.debug import commands_info, commands_run
+from hv.debug import commands_info, commands_run, commands_symbols
 from hv.debug.command import Command, CommandContext
 from hv.errors import HvError
 
@@ -58,4 +58,5 @@ COMMANDS: Final = (
     Command("help", "", "this list", _help, only_reads=True),
     *commands_info.COMMANDS,
     *commands_run.COMMANDS,
+    *commands_symbols.COMMANDS,
 )

@@ -16,7 +16,7 @@ from typing import Final, assert_never
 from gdbstub.arch.x86_64 import VECTOR_SIGNALS
 from gdbstub.signals import Signal
 from gdbstub.target import BreakpointKind, Event, Exited, Stay, Stop, StopReason, WatchHit
-from hv.debug.breakpoints import BreakpointTable, WatchPoint
+from hv.debug.breakpoints import BreakpointTable, Point, WatchPoint
 from hv.debug.owner import Owner
 from hv.debug.plans import FREE_RUN, is_restricted
 from hv.debug.records import PendingStop, RunState, VcpuRecord
@@ -58,6 +58,8 @@ class Judge:
         self.owner = owner
         self.no_reboot = no_reboot
         self.points = BreakpointTable(vm.engine)
+        self.own_points: dict[Point, Callable[[int], Stop | None]] = {}
+        """Points that are the monitor's own: what a hit, by a vCPU, means."""
         self.debugged = False
         self.state = RunState.HELD
         self.plan = FREE_RUN
@@ -169,6 +171,11 @@ class Judge:
         events = self.records[vcpu].events
         for hit in left.hits:
             point = self.points.point(hit.id)
+            if point in self.own_points:
+                own = self.own_points[point](vcpu)
+                if own is not None and self.debugged:
+                    events.append(PendingStop(own))
+                continue
             if self.debugged and isinstance(point, WatchPoint):
                 by = "" if hit.origin is WriteOrigin.CPU else f"written by {hit.origin.name.lower()}"
                 stop = Stop(StopReason.WATCHPOINT, vcpu + 1, watch=WatchHit(point.kind, hit.address), text=by)

@@ -18,6 +18,7 @@ from hv.debug.owner import Owner
 from hv.debug.plans import FREE_RUN, goal_of
 from hv.debug.records import RunState
 from hv.debug.stops import STATUS_ERROR, Ending
+from hv.debug.symbols import MachineSymbols
 from hv.errors import HvError
 from hv.inputs import ConsoleInput, MachineReset, RegisterWrite
 from hv.outcomes import Goal, Idle
@@ -46,6 +47,7 @@ class RunControl(Judge):
         owner = Owner(vm.scheduler.request_stop)
         super().__init__(vm, owner, no_reboot=no_reboot, max_ticks=max_ticks, ended=ended)
         self.mask_steps = True
+        self.symbols = MachineSymbols(vm)
         self._listener: Callable[[Event], None] = lambda event: None
         self._interrupted = False
 

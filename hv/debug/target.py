@@ -16,6 +16,7 @@ from gdbstub.target import Client, SectionOffsets, StepPolicy
 from hv.debug.command import CommandContext
 from hv.debug.commands import only_reads, run_command
 from hv.debug.run_control import RunControl
+from hv.debug.target_files import TargetFiles
 from hv.debug.target_points import TargetPoints
 from hv.debug.target_regions import TargetRegions
 from hv.debug.target_restart import TargetRestart
@@ -29,6 +30,7 @@ class MachineTarget(
     TargetPoints,
     TargetRegions,
     TargetRestart,
+    TargetFiles,
 ):
     """One connection's view of the machine. trio only."""
 
@@ -61,6 +63,7 @@ class MachineTarget(
     async def monitor(self, thread: int, command: str, write: Callable[[str], None]) -> None:
         """See `gdbstub.target.Monitor`."""
         vcpu = self._vcpu(thread)
+        await self.before_command(command)
         await self._call(lambda: run_command(CommandContext(self._control, vcpu, write), command))
 
     def only_reads(self, command: str) -> bool:
@@ -83,4 +86,4 @@ class MachineTarget(
 
     async def section_offsets(self) -> SectionOffsets | None:
         """See `gdbstub.target.Offsets`."""
-        return self._offsets
+        return self._offsets or await self.kernel_offsets()

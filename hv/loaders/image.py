@@ -109,8 +109,10 @@ class BootImage:
     """A loaded image: `(guest physical address, bytes)` chunks to write, and where to start.
 
     `load_bias` is what to add to the file's symbol addresses, or None where only the guest will
-    know (a Linux bzImage decompresses and, with KASLR, moves itself). `description` is one line
-    for the user. Chunks lie in RAM and do not overlap; RAM outside them must read as zero.
+    know (a Linux bzImage decompresses and, with KASLR, moves itself); `link_base` is then the virtual
+    address that the kernel was linked for. `elf` is the file itself, when it is an ELF file.
+    `description` is one line for the user. Chunks lie in RAM and do not overlap; RAM outside them must
+    read as zero.
     """
 
     kind: ImageKind
@@ -119,6 +121,8 @@ class BootImage:
     state: BootState
     segments: tuple[LoadedSegment, ...]
     load_bias: int | None
+    link_base: int | None = None
+    elf: bytes | None = None
 
     @property
     def entry(self) -> int:

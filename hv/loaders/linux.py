@@ -34,6 +34,7 @@ _LOADER_UNDEFINED: Final = 0xFF
 _VIDEO_NORMAL: Final = 0xFFFF
 _VERSION_MAX: Final = 128
 _ZERO_PAGE_SIZE: Final = 0x1000
+_START_KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000  # where a 64-bit kernel maps physical address 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ def load_linux(request: LoadRequest) -> BootImage:
         state=state,
         segments=(LoadedSegment(load_gpa, load_gpa, len(code)),),
         load_bias=None,
+        link_base=_START_KERNEL_MAP + header.pref_address if is_64 else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from hv.errors import ConfigError, ImageError
@@ -65,10 +66,11 @@ def load_bytes(request: LoadRequest) -> BootImage:
         return load_linux(request)
     elf = parse_elf(request.path, data) if is_elf(data) else None
     if elf is not None and (entry := phys32_entry(elf)) is not None:
-        return load_pvh(request, elf, entry)
+        return replace(load_pvh(request, elf, entry), elf=data)
     header = find_header(data)
     if header is not None:
-        return load_multiboot(request, header, elf)
+        image = load_multiboot(request, header, elf)
+        return image if elf is None else replace(image, elf=data)
     if elf is None and is_boot_sector(data):
         return load_flat(request)
     raise _unknown(request, is_elf_file=elf is not None)
