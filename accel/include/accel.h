@@ -60,6 +60,8 @@ int accel_a20(accel_machine *m, int enabled);
  * must be mapped, else EFAULT and nothing is written. Writes invalidate decoded code and count as dirty. */
 int accel_phys_read(accel_machine *m, uint64_t gpa, void *data, uint64_t size);
 int accel_phys_write(accel_machine *m, uint64_t gpa, const void *data, uint64_t size, int origin);
+/* The same by a device, whose number (the caller's choice) watch hits name. They are reported by the CPU that runs next. */
+int accel_dma_write(accel_machine *m, uint64_t gpa, const void *data, uint64_t size, uint16_t device);
 
 /* Dirty epochs. Each written page remembers the epoch of its last write. accel_epoch_next() starts a new
  * epoch and returns its number (from 2 on; 1 is the first). accel_pages_changed() lists guest page numbers
@@ -155,7 +157,7 @@ enum accel_exit_kind {
     ACCEL_EXIT_HLT,           /* activity is HALTED now; rip is after the HLT */
     ACCEL_EXIT_PAUSE,
     ACCEL_EXIT_MTRAP,
-    ACCEL_EXIT_BPT,           /* source, bpt_length; rip = address of the breakpoint */
+    ACCEL_EXIT_BPT,           /* source, bpt_length, id, number: accel_break_hits(); rip = address of the breakpoint */
     ACCEL_EXIT_DB,            /* reserved for hardware engines */
     ACCEL_EXIT_RDMSR,         /* number = MSR; answer with accel_answer() or inject #GP */
     ACCEL_EXIT_WRMSR,         /* number = MSR, value; accel_answer() accepts it, or inject #GP */
@@ -180,11 +182,11 @@ typedef struct {
     uint64_t rip;         /* what plain re-entry executes next (an offset, not linear) */
     uint64_t gpa;
     uint64_t value;
-    uint32_t number;      /* port or MSR */
+    uint32_t number;      /* port, MSR, or how many breakpoints were hit */
     uint8_t size, write, string, rep;
     uint8_t vector, has_error, source, bpt_length;
     uint32_t error;
-    uint64_t id;          /* of the breakpoint that was hit */
+    uint64_t id;          /* of the (first) breakpoint that was hit */
     uint8_t bytes[16];    /* instruction bytes, for UNIMPLEMENTED and UNHANDLED */
 } accel_exit;
 
@@ -206,18 +208,60 @@ void accel_stop(accel_cpu *c);
 /* ---- debugging --------------------------------------------------------------------------------- */
 
 enum accel_address_space { ACCEL_LINEAR = 0, ACCEL_PHYSICAL = 1 };
-enum accel_watch_kind { ACCEL_WATCH_WRITE = 1, ACCEL_WATCH_READ = 2, ACCEL_WATCH_ACCESS = 3 };
 
 /* Execution breakpoints: a set of addresses, not bytes in memory. Several may share an address. */
 int accel_break_add(accel_machine *m, uint64_t id, int space, uint64_t address);
 int accel_break_remove(accel_machine *m, uint64_t id);
+/* Those that the last BPT exit reports; their number is also in accel_exit.number, at most ACCEL_MAX_REPORTED. */
+enum { ACCEL_MAX_REPORTED = 64 };
+size_t accel_break_hits(accel_cpu *c, uint64_t *ids, size_t max);
 
-/* Watchpoints: [address, address + size), reported after the tick that touches it. */
+/* Watchpoints: [address, address + size), reported after the tick that touches it. WATCH_CHANGED: a write counts only
+ * where it leaves another value. Writes by devices count too: for a linear range where some CPU's present page tables lead
+ * to it (the first 4096 pages of the range). */
+enum accel_watch_kind { ACCEL_WATCH_WRITE = 1, ACCEL_WATCH_READ = 2, ACCEL_WATCH_ACCESS = 3, ACCEL_WATCH_CHANGED = 5 };
 int accel_watch_add(accel_machine *m, uint64_t id, int space, uint64_t address, uint64_t size, int kind);
 int accel_watch_remove(accel_machine *m, uint64_t id);
 
-typedef struct { uint64_t id, address; uint32_t size; uint8_t write, origin, reserved[2]; uint64_t old_value, new_value; } accel_hit;
+typedef struct { uint64_t id, address; uint32_t size; uint8_t write, origin; uint16_t device; uint64_t old_value, new_value; } accel_hit;
 size_t accel_watch_hits(accel_cpu *c, accel_hit *hits, size_t max); /* hits of the last WATCH exit */
+
+/* Conditions: postfix code on a stack of 64-bit words; jumps go forward only, so a program ends. accel_insn.op is numbered as
+ * in enum accel_op; `value`: a constant; a register's number; bytes of a load (1, 2, 4, 8); bits of an extension (1 to 64);
+ * the instruction to jump to; the distance of PICK from the top. Registers of up to 64 bits are read, zero-extended; loads
+ * go through the page tables to memory slots, little-endian, with no effect that the guest could notice. Arithmetic is
+ * modulo 2^64, DIVIDE and REMAINDER by 0 are errors, and so is an unreadable register or address. Shifts by 64 and more
+ * shift everything out. ROTATE: a b c -> c a b, c on top before. END: the top is the result. EINVAL from whoever takes
+ * code: it is empty or longer than ACCEL_MAX_CODE, jumps back or out, runs over its end, needs more stack than there is, or
+ * meets at one place with stacks of different depths. */
+enum { ACCEL_MAX_CODE = 1024, ACCEL_MAX_DEPTH = 64, ACCEL_MAX_PROGRAMS = 64 };
+enum accel_op {
+    ACCEL_OP_CONSTANT, ACCEL_OP_REGISTER, ACCEL_OP_LOAD, ACCEL_OP_LOAD_SIGNED, ACCEL_OP_SIGN_EXTEND, ACCEL_OP_ZERO_EXTEND,
+    ACCEL_OP_ADD, ACCEL_OP_SUB, ACCEL_OP_MULTIPLY, ACCEL_OP_DIVIDE_SIGNED, ACCEL_OP_DIVIDE_UNSIGNED,
+    ACCEL_OP_REMAINDER_SIGNED, ACCEL_OP_REMAINDER_UNSIGNED, ACCEL_OP_SHIFT_LEFT, ACCEL_OP_SHIFT_RIGHT_SIGNED,
+    ACCEL_OP_SHIFT_RIGHT_UNSIGNED, ACCEL_OP_AND, ACCEL_OP_OR, ACCEL_OP_XOR, ACCEL_OP_INVERT, ACCEL_OP_NOT, ACCEL_OP_EQUAL,
+    ACCEL_OP_LESS_SIGNED, ACCEL_OP_LESS_UNSIGNED, ACCEL_OP_JUMP, ACCEL_OP_JUMP_IF, ACCEL_OP_DUPLICATE, ACCEL_OP_POP,
+    ACCEL_OP_SWAP, ACCEL_OP_PICK, ACCEL_OP_ROTATE, ACCEL_OP_PRINT /* not here */, ACCEL_OP_END,
+};
+typedef struct { uint64_t value; uint32_t op, reserved; } accel_insn;
+typedef struct { const accel_insn *code; size_t count; } accel_program;
+
+/* Runs a program on the CPU as it stands between two runs. EINVAL: it is none; EFAULT: it met an error. */
+int accel_evaluate(accel_cpu *c, const accel_insn *code, size_t count, uint64_t *result);
+
+/* What narrows a breakpoint or watchpoint down. A hit counts where the limits in `flags` are met and, with programs, one
+ * of them gives a result other than 0, meets an error or finds no fuel left (some milliseconds of evaluation per
+ * instruction). The first `ignore` hits that count are counted and not reported. cr3: its address bits are compared. */
+enum accel_limit { ACCEL_LIMIT_CR3 = 1, ACCEL_LIMIT_CPL = 2, ACCEL_LIMIT_CPU = 4 };
+typedef struct {
+    uint32_t flags, cpl, cpu, program_count;
+    uint64_t cr3, ignore;
+    const accel_program *programs; /* copied */
+} accel_limits;
+/* Replaces the limits of breakpoint `id`, or of watchpoint `id` if no breakpoint has that id. */
+int accel_point_limit(accel_machine *m, uint64_t id, const accel_limits *limits);
+/* Hits of it that counted, since it was added. */
+int accel_point_hits(accel_machine *m, uint64_t id, uint64_t *hits);
 
 typedef struct { uint64_t rip, cr2; uint32_t error; uint8_t vector, has_error, reserved[2]; } accel_fault;
 size_t accel_fault_chain(accel_cpu *c, accel_fault *chain, size_t max); /* newest last; at most 3 */

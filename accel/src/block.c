@@ -231,14 +231,14 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
     bool ended = false, relative = false, always = false;
     unsigned start = pa & 0xfff, last = 0;
     struct op *entry = NULL, twin;
-    if ((key & K_BP) && debug_cut_at(c, lin, pa)) put_op(m, b, (struct op){.fn = h_break_check, .base = R_ZERO, .index = R_ZERO}, 0xffff);
+    if ((key & K_BP) && points_cut_at(c, lin, pa)) put_op(m, b, (struct op){.fn = h_break_check, .base = R_ZERO, .index = R_ZERO}, 0xffff);
     if (key & K_TRACE) {
         entry = &m->ops[m->op_count];
         put_op(m, b, trace_entry(key), 0xffff);
     }
     while (!ended && b->n < BLOCK_MAX) {
         unsigned at = start + b->bytes;
-        if (at > 0xfff || (b->n && ((key & K_SINGLE) || ((key & K_BP) && debug_cut_at(c, lin + b->bytes, pa + b->bytes))))) break;
+        if (at > 0xfff || (b->n && ((key & K_SINGLE) || ((key & K_BP) && points_cut_at(c, lin + b->bytes, pa + b->bytes))))) break;
         struct decoded d;
         int n = decode(host + at, 4096 - at, key, c->model, &d);
         if (n == -1 && b->n) break; /* crosses: a block of its own */

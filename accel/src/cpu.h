@@ -158,6 +158,8 @@ enum { K_CODE16 = 0, K_CODE32 = 1, K_CODE64 = 2, K_CODE = 3, K_SS32 = 4, K_CPL3 
        K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_CPL0 = 0x20000, K_TRACE = 0x40000 /* records branches */,
        K_MODEL_SHIFT = 20 };
 
+enum { MAX_HITS = ACCEL_MAX_REPORTED };
+
 /* ---- machine -------------------------------------------------------------------------------------- */
 
 enum { PG_CODE = 1, PG_WATCH = 2, PG_CLEAN = 4 };
@@ -177,8 +179,14 @@ struct slot {
     uint32_t flags;
 };
 
-struct breakpoint { uint64_t id, address; uint8_t space; };
-struct watch { uint64_t id, address, size; uint8_t space, kind; };
+/* What narrows a point down (accel_limits), and its count. */
+struct limits { uint32_t flags, cpl, cpu, program_count; uint64_t cr3, ignore, hits; accel_program *programs; };
+struct breakpoint { uint64_t id, address; struct limits limits; uint32_t next; uint8_t space; }; /* next: index + 1, same offset in page */
+struct watch { uint64_t id, address, size; struct limits limits; uint8_t space, kind; };
+
+/* Page numbers by their hash: a page that is not in it has no point. */
+enum { PAGE_SET_WORDS = 64 };
+struct page_set { uint64_t words[PAGE_SET_WORDS]; };
 
 struct accel_machine {
     struct slot slots[ACCEL_MAX_SLOTS];
@@ -195,7 +203,10 @@ struct accel_machine {
     uint32_t bp_blocks; /* list of K_BP blocks */
     /* debug sets */
     struct breakpoint *breaks; uint32_t break_count, break_cap;
+    struct page_set break_pages; uint64_t break_offsets[64]; uint32_t break_at[4096]; /* pages; offsets in page: set, and lists (index + 1) */
     struct watch *watches; uint32_t watch_count, watch_cap;
+    struct page_set watch_pages;
+    accel_hit dma_hits[MAX_HITS]; uint32_t dma_count; /* reported by the CPU that runs next */
 };
 
 /* ---- CPU -------------------------------------------------------------------------------------------- */
@@ -223,7 +234,7 @@ enum { ATT_IO = 1 /* queued device writes */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB
 struct fault { uint16_t vector; uint8_t has_error, soft, length; uint32_t error; uint64_t cr2; };
 enum { FAULT_EXIT = 0x100 };
 
-enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16, MAX_HITS = 16 };
+enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16 };
 
 struct answer { uint64_t value, addr; uint8_t kind, size; };      /* kind: accel_exit_kind */
 struct io_write { uint64_t addr, value; uint8_t kind, size; };
@@ -258,7 +269,6 @@ struct accel_cpu {
     uint64_t segbase[16];  /* base per segment number for address forms; 0 for flat ones in 64-bit mode */
     const struct op *cur;  /* the op that left; in loop-dispatch builds: the op to run next */
     struct link *link_slot; uint8_t link_which;
-    uint8_t bp_pass;       /* the next breakpoint check op lets go on */
     uint64_t rip;          /* valid outside handlers */
 
     /* scratch of the current instruction */
@@ -308,6 +318,10 @@ struct accel_cpu {
     uint8_t mtrap_due;     /* a tick has passed under the monitor trap and is not reported yet */
     uint8_t tf_after;      /* the instruction traps by TF as it leaves it (SYSCALL, SYSRET) */
     uint8_t skip_now;      /* pass over debugger breakpoints at this boundary */
+    uint8_t rf_now;        /* RF was set at this boundary */
+    uint32_t break_dr;     /* DR6 bits of the instruction breakpoints met by the check op that left, or 0 and then ... */
+    uint64_t break_ids[MAX_HITS]; uint32_t break_count; /* ... the debugger's that are hit */
+    int64_t slice_fuel;    /* what conditions may still spend before the stop word is looked at */
     accel_stats stats;
     struct trace trace;
 
@@ -361,6 +375,9 @@ INLINE bool is_real_or_vm(const accel_cpu *c) { return !(c->cr0 & CR0_PE) || (c-
 enum msr_result { MSR_OK, MSR_GP, MSR_EXIT };
 enum msr_result msr_read(accel_cpu *c, uint32_t msr, uint64_t *v, const struct op *o);
 enum msr_result msr_write(accel_cpu *c, uint32_t msr, uint64_t v, const struct op *o);
+
+/* ---- regs.c ---- The value of a register of up to 64 bits; false: there is none of that number. */
+bool reg_value(accel_cpu *c, uint64_t number, uint64_t *value);
 
 /* ---- mmu.c ---------------------------------------------------------------------------------------------- */
 
@@ -464,13 +481,27 @@ bool read_descriptor(accel_cpu *c, uint16_t sel, uint64_t *lo, uint64_t *hi, int
 
 /* ---- debug.c -------------------------------------------------------------------------------------------------- */
 
-bool debug_page_has_break(const accel_cpu *c, uint64_t lin, uint64_t pa); /* any on this page, DR0-3 included */
-bool debug_cut_at(const accel_cpu *c, uint64_t lin, uint64_t pa);         /* a block of this page must start here */
-const struct breakpoint *debug_break_at(const accel_machine *m, uint64_t lin, uint64_t pa);
 uint32_t debug_dr_execute(const accel_cpu *c, uint64_t lin);              /* DR6 bits of matching instruction breakpoints */
 void debug_dr_changed(accel_cpu *c);                                      /* after a write to DR0-3 or DR7 */
 uint32_t debug_dr_io(const accel_cpu *c, uint16_t port, unsigned size);   /* DR6 bits of matching I/O breakpoints (CR4.DE) */
 bool debug_page_watched(const accel_cpu *c, uint64_t lin, uint64_t pa);
-void debug_access(accel_cpu *c, uint64_t lin, uint64_t pa, unsigned size, bool write, uint64_t old_v, uint64_t new_v);
+bool debug_page_has_dr(const accel_cpu *c, uint64_t lin);                 /* an instruction breakpoint of DR0-3 on this page */
+bool debug_dr_at_offset(const accel_cpu *c, uint64_t lin);                /* one with the same offset in its page */
+/* An access was made: `size` bytes in one page, was -> is. lin ~0: by none of the CPU's own linear addresses. */
+void debug_access(accel_cpu *c, uint64_t lin, uint64_t pa, unsigned size, bool write, const uint8_t *was, const uint8_t *is);
+
+/* ---- points.c: the debugger's breakpoints and watchpoints ------------------------------------------------------- */
+
+bool points_break_page(const accel_cpu *c, uint64_t lin, uint64_t pa); /* any on this page, DR0-3 included */
+bool points_cut_at(const accel_cpu *c, uint64_t lin, uint64_t pa);     /* a block of this page must start here */
+/* The check op of a block that is entered at tick `now`: whether to leave it. c->break_dr, c->break_ids. */
+bool points_stop_here(accel_cpu *c, uint64_t now);
+bool points_watch_page(const accel_cpu *c, uint64_t lin, uint64_t pa);
+void points_access(accel_cpu *c, uint64_t lin, uint64_t pa, unsigned size, bool write, const uint8_t *was, const uint8_t *is);
+void points_dma(accel_machine *m, uint64_t pa, unsigned size, uint16_t device, const uint8_t *was, const uint8_t *is);
+void points_take_dma(accel_cpu *c);                                    /* takes over what devices hit */
+void points_forget_unretired(accel_cpu *c);                            /* the instruction came to nothing: its accesses too */
+bool points_watch_counts(accel_cpu *c);                                /* whether a hit of c->hits is left to report */
+void points_free(accel_machine *m);
 
 #endif

@@ -119,9 +119,7 @@ static bool translate2(accel_cpu *c, u64 lin, unsigned size, int acc, bool user,
 
 static void watch_read(accel_cpu *c, u64 lin, u64 pa, const u8 *host, unsigned size) {
     if (likely(!c->m->watch_count && !(c->dr[7] & 0xff))) return;
-    u64 v = 0;
-    memcpy(&v, host, size < 8 ? size : 8);
-    debug_access(c, lin, pa, size, false, v, v);
+    debug_access(c, lin, pa, size, false, host, host);
 }
 
 static bool read_piece(accel_cpu *c, u64 lin, u64 pa, u8 *to, unsigned size) {

@@ -46,8 +46,7 @@ void accel_machine_free(accel_machine *m) {
     free(m->ops);
     free(m->op_rows);
     free(m->hash);
-    free(m->breaks);
-    free(m->watches);
+    points_free(m);
     free(m);
 }
 
@@ -137,13 +136,9 @@ void phys_store(accel_cpu *c, uint64_t pa, const void *buf, unsigned size, uint6
     }
     struct slot *s = phys_slot(c->m, pa);
     uint8_t *at = host + (pa & 0xfff);
-    if (unlikely(c->m->watch_count || (c->dr[7] & 0xff))) {
-        uint64_t old_v = 0, new_v = 0;
-        memcpy(&old_v, at, size < 8 ? size : 8);
-        memcpy(&new_v, buf, size < 8 ? size : 8);
-        debug_access(c, lin, pa, size, true, old_v, new_v);
-    }
-    if (s->flags & ACCEL_SLOT_ROM) return;
+    bool rom = s->flags & ACCEL_SLOT_ROM;
+    if (unlikely(c->m->watch_count || (c->dr[7] & 0xff))) debug_access(c, lin, pa, size, true, at, rom ? at : buf);
+    if (rom) return;
     note_write(c->m, p, pa, size);
     memcpy(at, buf, size);
 }
@@ -195,29 +190,28 @@ int accel_phys_read(accel_machine *m, uint64_t gpa, void *data, uint64_t size) {
     return ACCEL_OK;
 }
 
-int accel_phys_write(accel_machine *m, uint64_t gpa, const void *data, uint64_t size, int origin) {
-    if (origin < 0 || origin > ACCEL_ORIGIN_LOADER) return ACCEL_EINVAL;
+static int write_slots(accel_machine *m, uint64_t gpa, const uint8_t *from, uint64_t size, bool watched, uint16_t device) {
     if (!range_mapped(m, gpa, size)) return ACCEL_EFAULT;
-    const uint8_t *from = data;
     uint8_t *host;
     while (size) {
         uint64_t n = 4096 - (gpa & 0xfff);
         if (n > size) n = size;
         struct page *p = phys_page(m, gpa, &host);
-        if (origin == ACCEL_ORIGIN_DMA && m->watch_count && m->cpu_count) {
-            accel_cpu *c = m->cpus[0];
-            uint64_t old_v = 0, new_v = 0;
-            memcpy(&old_v, host + (gpa & 0xfff), n < 8 ? n : 8);
-            memcpy(&new_v, from, n < 8 ? n : 8);
-            c->origin = ACCEL_ORIGIN_DMA;
-            debug_access(c, ~0ull, gpa, (unsigned)n, true, old_v, new_v);
-            c->origin = ACCEL_ORIGIN_CPU;
-        }
+        if (watched) points_dma(m, gpa, (unsigned)n, device, host + (gpa & 0xfff), from);
         note_write(m, p, gpa, (unsigned)n);
         memcpy(host + (gpa & 0xfff), from, n);
         gpa += n, from += n, size -= n;
     }
     return ACCEL_OK;
+}
+
+int accel_phys_write(accel_machine *m, uint64_t gpa, const void *data, uint64_t size, int origin) {
+    if (origin < 0 || origin > ACCEL_ORIGIN_LOADER) return ACCEL_EINVAL;
+    return write_slots(m, gpa, data, size, origin == ACCEL_ORIGIN_DMA && m->watch_count, 0);
+}
+
+int accel_dma_write(accel_machine *m, uint64_t gpa, const void *data, uint64_t size, uint16_t device) {
+    return write_slots(m, gpa, data, size, m->watch_count, device);
 }
 
 uint64_t accel_epoch_next(accel_machine *m) {

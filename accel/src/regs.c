@@ -271,6 +271,12 @@ int accel_regs_get(accel_cpu *c, const int *numbers, size_t count, void *values,
     return ACCEL_OK;
 }
 
+bool reg_value(accel_cpu *c, u64 number, u64 *value) {
+    if (number >= ROWS || rows[number].at) return false;
+    *value = rows[number].get(c, rows[number].arg);
+    return true;
+}
+
 int accel_reg_set(accel_cpu *c, int number, const void *value, size_t size) {
     const struct reg_row *row = row_of(number);
     if (!row) return ACCEL_ENOENT;

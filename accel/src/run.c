@@ -6,6 +6,7 @@
  */
 #include "exec.h"
 #include "mxcsr.h"
+#include "predicate.h"
 
 enum { SLICE_MAX = 1 << 20 }; /* ticks between two looks at the stop word: a few milliseconds */
 op_fn h_stale, h_break_check, h_undefined, h_no_device, h_unimplemented, h_gp0;
@@ -97,10 +98,7 @@ HANDLER(h_stale) {
     leave(c, o, LEAVE_STALE, cut_rip(c, op_rip(c, o)));
 }
 HANDLER(h_break_check) {
-    if (c->bp_pass) {
-        c->bp_pass = 0;
-        NEXT(c, o);
-    }
+    if (!points_stop_here(c, ticks_now(c, o))) NEXT(c, o);
     refund(c, o, 0);
     leave(c, o, LEAVE_BREAK, c->r[R_RIP]);
 }
@@ -137,7 +135,7 @@ static struct block *block_at_rip(accel_cpu *c, struct block *guess) {
     u64 lin = 0, pa = 0;
     if (!fetch_address(c, &lin, &pa)) return NULL;
     u32 key = c->run_key;
-    if (unlikely(c->m->break_count || (c->dr[7] & 0xff)) && debug_page_has_break(c, lin, pa)) key |= K_BP;
+    if (unlikely(c->m->break_count || (c->dr[7] & 0xff)) && points_break_page(c, lin, pa)) key |= K_BP;
     struct block *b = guess;
     if (!b || b->pa != pa || b->key != key || b->cost == COST_DEAD) {
         c->stats.block_lookups++;
@@ -305,12 +303,10 @@ static int after_instruction(accel_cpu *c) {
         c->attention &= ~ATT_EXIT;
         return (int)c->exit.kind;
     }
-    if (c->attention & ATT_WATCH) {
-        c->attention &= ~ATT_WATCH;
-        return finish_exit(c, ACCEL_EXIT_WATCH);
-    }
+    c->attention &= ATT_WATCH;
+    if (!c->attention || c->answer_count) return -1; /* an instruction that is being answered comes first */
     c->attention = 0;
-    return -1;
+    return points_watch_counts(c) ? finish_exit(c, ACCEL_EXIT_WATCH) : -1;
 }
 
 static bool interruptible(const accel_cpu *c) { return (c->flags & F_IF) && !c->shadow; }
@@ -334,6 +330,7 @@ static int take_trap(accel_cpu *c) {
 static int boundary(accel_cpu *c) {
     accel_control *k = &c->ctl;
     int r;
+    if (unlikely(c->m->dma_count)) points_take_dma(c);
     if (c->attention && (r = after_instruction(c)) >= 0) return r;
     if (k->inject_valid) return (r = take_injected(c)) >= 0 ? r : -2;
     if (c->mtrap_due && (r = monitor_trap(c)) >= 0) return r;
@@ -354,24 +351,17 @@ static int boundary(accel_cpu *c) {
     return k->activity == ACCEL_ACTIVE ? -1 : finish_exit(c, ACCEL_EXIT_WAIT);
 }
 
-/* A block starts at an address that somebody has a breakpoint on. -1: pass over it. */
+/* The check op of a block left it: for the guest's instruction breakpoints, or for the debugger's. */
 static int check_break(accel_cpu *c) {
-    u64 lin = is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff, pa;
-    if (!mmu_fetch(c, lin, &pa)) return -1;
-    u32 hit = c->flags & F_RF ? 0 : debug_dr_execute(c, lin);
-    if (hit) {
-        c->pending_dbg |= hit;
+    if (c->break_dr) {
+        c->pending_dbg |= c->break_dr;
         return take_trap(c); /* a fault: RIP at the instruction */
-    }
-    const struct breakpoint *b = c->skip_now ? NULL : debug_break_at(c->m, lin, pa);
-    if (!b) {
-        c->bp_pass = 1;
-        return -1;
     }
     c->exit.source = ACCEL_BPT_SET;
     c->exit.bpt_length = 0;
     c->exit.inst_length = 0;
-    c->exit.id = b->id;
+    c->exit.id = c->break_ids[0];
+    c->exit.number = c->break_count;
     return finish_exit(c, ACCEL_EXIT_BPT);
 }
 
@@ -404,6 +394,8 @@ static int execute(accel_cpu *c) {
     u8 shadow = c->shadow;
     c->shadow = 0;
     c->flags &= ~(u32)F_RF;
+    c->rf_now = rf;
+    c->slice_fuel = SLICE_FUEL;
     u64 branches = c->trace.count;
     int why = run_slice(c, single);
     if (unlikely(c->run_key & K_TRACE)) trace_settle(c, why);
@@ -420,12 +412,14 @@ static int execute(accel_cpu *c) {
     }
     switch (why) {
     case LEAVE_FAULT:
+        points_forget_unretired(c);
         c->answer_count = c->answer_used = 0;
         return take_fault(c);
     case LEAVE_FETCH:
         c->answer_count = c->answer_used = 0;
         return take_fetch_fault(c);
     case LEAVE_EXIT:
+        points_forget_unretired(c);
         c->answer_used = 0;
         if (c->exit.kind == ACCEL_EXIT_UNHANDLED || c->exit.kind == ACCEL_EXIT_UNIMPLEMENTED) copy_bytes(c);
         return (int)c->exit.kind;
