@@ -36,6 +36,11 @@ class Board(Protocol):
         """The bus behind every address that is not memory."""
         ...
 
+    @property
+    def a20(self) -> bool:
+        """Level of the A20 gate."""
+        ...
+
     def interrupt_pending(self, vcpu: int) -> bool:
         """Whether a maskable interrupt may be delivered to `vcpu` now, priorities considered."""
         ...

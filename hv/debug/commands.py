@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from hv.debug import commands_info, commands_run, commands_symbols
-from hv.debug.command import Command, CommandContext
+from hv.debug import (
+    commands_info,
+    commands_qemu,
+    commands_run,
+    commands_symbols,
+)
+from hv.debug.command import Command, CommandContext, CommandError
 from hv.errors import HvError
+
+_FORMAT: Final = re.compile(r"^(\s*xp?)/")  # as in gdb, without a space
 
 
 def find(line: str) -> tuple[Command | None, list[str]]:
     """The command that `line` names, None for none, and its words: those after the name, or all of them.
 
     Raises ValueError for quotes that do not close."""
-    words = shlex.split(line) or ["help"]
+    words = shlex.split(_FORMAT.sub(r"\1 /", line)) or ["help"]
     for command in COMMANDS:
         names = command.name.split()
         if words[: len(names)] == names:
@@ -32,20 +40,23 @@ def only_reads(line: str) -> bool:
     return command is None or command.only_reads
 
 
-def run_command(context: CommandContext, line: str) -> None:
-    """Run one line. Errors are text for the user; anything unknown too."""
+def steps(context: CommandContext, line: str) -> Iterator[None]:
+    """Run one line, a few milliseconds' work before each item. Errors are text for the user."""
     try:
         command, words = find(line)
-    except ValueError as error:
+        if command is None:
+            raise CommandError(f"no command is called {' '.join(words)[:80]!r}; try `monitor help`")
+        if command.touch not in context.allowed:
+            raise CommandError(f"{command.name} is not allowed: it needs {command.touch.value}")
+        yield from command.run(context, words) or ()
+    except (ValueError, HvError) as error:
         context.write(f"{error}\n")
-        return
-    if command is None:
-        context.write(f"no command is called {' '.join(words)[:80]!r}; try `monitor help`\n")
-        return
-    try:
-        command.run(context, words)
-    except HvError as error:
-        context.write(f"{error}\n")
+
+
+def run_command(context: CommandContext, line: str) -> None:
+    """Run one line to its end."""
+    for _ in steps(context, line):
+        pass
 
 
 def _help(context: CommandContext, words: Sequence[str]) -> None:
@@ -56,6 +67,7 @@ def _help(context: CommandContext, words: Sequence[str]) -> None:
 
 COMMANDS: Final = (
     Command("help", "", "this list", _help, only_reads=True),
+    *commands_qemu.COMMANDS,
     *commands_info.COMMANDS,
     *commands_run.COMMANDS,
     *commands_symbols.COMMANDS,

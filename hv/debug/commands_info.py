@@ -8,36 +8,6 @@ from typing import Final
 from hv.debug.command import CommandContext, reading
 from hv.stats import exits_by_kind, statistics
 
-_GENERAL: Final = (
-    ("rax", "rbx", "rcx", "rdx"),
-    ("rsi", "rdi", "rbp", "rsp"),
-    ("r8", "r9", "r10", "r11"),
-    ("r12", "r13", "r14", "r15"),
-)
-_SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
-
-
-def _registers(context: CommandContext, words: Sequence[str]) -> None:
-    """In QEMU's layout, which clients parse."""
-    get = context.current.get
-    for row in _GENERAL:
-        context.write(" ".join(f"{name.upper():<3}={get(name):016x}" for name in row) + "\n")
-    context.write(f"RIP={get('rip'):016x} RFL={get('eflags'):08x} CPL={get('cpl')} {context.current.state}\n")
-    for name in _SEGMENTS:
-        shown = {"ldtr": "LDT", "tr": "TR"}.get(name, name.upper())
-        attributes = get(f"{name}_attr")
-        # Access rights as in the high half of a descriptor, where QEMU shows them.
-        flags = (attributes & 0xF0FF) << 8
-        context.write(
-            f"{shown:<3}={get(name):04x} {get(f'{name}_base'):016x} {get(f'{name}_limit'):08x} {flags:08x}\n"
-        )
-    context.write(f"GDT=     {get('gdtr_base'):016x} {get('gdtr_limit'):08x}\n")
-    context.write(f"IDT=     {get('idtr_base'):016x} {get('idtr_limit'):08x}\n")
-    controls = " ".join(f"CR{n}={get(f'cr{n}'):0{w}x}" for n, w in ((0, 8), (2, 16), (3, 16), (4, 8)))
-    context.write(controls + "\n")
-    context.write(" ".join(f"DR{n}={get(f'dr{n}'):016x}" for n in range(4)) + "\n")
-    context.write(f"DR6={get('dr6'):016x} DR7={get('dr7'):016x}\nEFER={get('efer'):016x}\n")
-
 
 def _cpus(context: CommandContext, words: Sequence[str]) -> None:
     for vcpu in context.control.vm.vcpus:
@@ -70,7 +40,6 @@ def _time(context: CommandContext, words: Sequence[str]) -> None:
 
 
 COMMANDS: Final = (
-    reading("info registers", "", "registers of the current vCPU, in QEMU's layout", _registers),
     reading("info cpus", "", "all vCPUs", _cpus),
     reading("info lapic", "", "the current vCPU's local APIC", _device("lapic")),
     reading("info ioapic", "", "the I/O APIC", _device("ioapic")),

@@ -8,13 +8,16 @@ a module `target_*`; `MachineTarget` puts the parts together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+import trio
 
 from gdbstub.arch.x86_64 import x86_64
 from gdbstub.description import Description
 from gdbstub.errors import UnsupportedError
 from gdbstub.target import Client, SectionOffsets, StepPolicy
 from hv.debug.command import CommandContext
-from hv.debug.commands import only_reads, run_command
+from hv.debug.commands import only_reads, steps
 from hv.debug.run_control import RunControl
 from hv.debug.target_files import TargetFiles
 from hv.debug.target_points import TargetPoints
@@ -22,6 +25,8 @@ from hv.debug.target_regions import TargetRegions
 from hv.debug.target_restart import TargetRestart
 from hv.debug.target_shared import MachineLease, TargetShared
 from hv.debug.target_state import TargetState
+
+_DONE: Final = object()
 
 
 class MachineTarget(
@@ -64,7 +69,9 @@ class MachineTarget(
         """See `gdbstub.target.Monitor`."""
         vcpu = self._vcpu(thread)
         await self.before_command(command)
-        await self._call(lambda: run_command(CommandContext(self._control, vcpu, write), command))
+        work = steps(CommandContext(self._control, vcpu, write), command)
+        while await self._call(lambda: next(work, _DONE)) is not _DONE:
+            await trio.lowlevel.checkpoint()
 
     def only_reads(self, command: str) -> bool:
         """See `gdbstub.capabilities.Shared`."""

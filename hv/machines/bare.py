@@ -37,6 +37,11 @@ class BareBoard:
         self.ports.add(layout.PORT_DEBUG_EXIT, 4, self._exit, width=4, name="debug-exit")
         self.ports.add(layout.PORT_DEBUG_CONSOLE, 1, self._console, name="debug-console")
 
+    @property
+    def a20(self) -> bool:
+        """Always on: there is no gate."""
+        return True
+
     def interrupt_pending(self, vcpu: int) -> bool:
         """Never."""
         return False

@@ -29,6 +29,7 @@ class FakeBoard:
     def __init__(self, vcpus: int, signals: Signals, ips: int = 1_000_000_000) -> None:
         self.clock = MachineClock(ips)
         self.ports = PortBus()
+        self.a20 = True
         self.mmio = MmioBus(vcpus)
         self.signals = signals
         self.pending: list[list[int]] = [[] for _ in range(vcpus)]

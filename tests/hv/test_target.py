@@ -176,7 +176,7 @@ async def test_step_policies() -> None:
     [
         ("help", "info registers"),
         ("", "info registers"),
-        ("info registers", "RIP=0000000000007c00"),
+        ("info registers", "EIP=00007c00 EFL=00000002 [-------] CPL=0 II=0 A20=1"),
         ("info cpus", "* CPU #0"),
         ("info exits", ""),
         ("info stats", "instructions"),

@@ -1,0 +1,79 @@
+"""`monitor` commands through stock gdb, beside QEMU's on the same guest."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Debug, StartMachine
+from tests.e2e.gdb_driver import run_batch
+from tests.helpers.qemu_monitor import qemu
+
+SOURCE = Path(__file__).parents[1] / "guests" / "registers.S"
+
+
+def build(directory: Path, *options: str) -> tuple[Path, dict[str, int]]:
+    """The guest as a Multiboot image, and the addresses of its symbols."""
+    obj, linked, image = (directory / name for name in ("registers.o", "registers.elf64", "registers.elf"))
+    for command in (
+        ["gcc", "-c", "-Wa,--fatal-warnings", *options, "-o", obj, SOURCE],
+        ["ld", "-m", "elf_x86_64", "-z", "noexecstack", "-z", "max-page-size=4096", "--no-warn-rwx-segments",
+         "--omagic", "-Ttext=0x100000", "-o", linked, obj],
+        ["objcopy", "-I", "elf64-x86-64", "-O", "elf32-i386", linked, image],
+    ):  # fmt: skip
+        subprocess.run([str(word) for word in command], check=True)
+    names = subprocess.run(["nm", linked], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return image, {name: int(at, 16) for at, _, name in (line.split() for line in names.splitlines())}
+
+
+def shown_at(address: str, places: list[int], setting: str, commands: list[str]) -> list[str]:
+    """What the monitor commands print when the guest has come to each of `places`."""
+    script = [f"target remote {address}", "set confirm off"]
+    for place in places:
+        script += [f"hbreak *{place:#x}", "continue", setting]
+        for command in commands:
+            script += ["echo ===\\n", f"monitor {command}"]
+        script += ["echo ===\\n", "delete"]
+        setting = "echo"
+    status, text = run_batch([*script, "disconnect"])
+    assert status == 0, text
+    return text.replace("\r\n", "\n").split("===\n")[1:]
+
+
+def _as_loaded(text: str) -> str:
+    """QEMU keeps TR's type as it was before LTR made it busy, and that of LDTR when LLDT has unloaded it."""
+    text = re.sub(r"^(TR .*) 00008900 (.*)avl$", r"\1 00008b00 \2busy", text, flags=re.MULTILINE)
+    return re.sub(r"^(LDT=.*) 00008200 DPL=0 LDT$", r"\1 00000000", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("avx", [False, True])
+def test_registers_are_shown_as_by_qemu(run: StartMachine, tmp_path: Path, avx: bool) -> None:
+    image, symbols = build(tmp_path)
+    places = [symbols["stop32"], symbols["stop64"]]
+    setting = f"set *(int *){symbols['want_avx']:#x} = {int(avx)}"
+    commands = ["info registers", "x /4xb $pc", "gva2gpa $pc"]
+    with qemu(tmp_path, "-kernel", str(image)) as address:
+        theirs = shown_at(address, places, setting, commands)
+    machine = run(str(image), "--gdb", "127.0.0.1:0", "--cpu", "max", "-m", "64M")
+    ours = shown_at(machine.address(), places, setting, commands)
+    assert ours == [_as_loaded(text) for text in theirs]
+    assert sum(f"{n}MM07=" in ours[4] for n in "XY") == 1
+    assert ("YMM09=" in ours[4]) is avx
+
+
+def test_what_pwndbg_asks_is_answered(debug: Debug) -> None:
+    _, gdb = debug()
+    gdb("hbreak kmain")
+    gdb.go("continue")
+    registers = gdb("monitor info registers")
+    [base] = re.findall(r"^FS =[0-9a-f]{4} ([0-9a-f]{16}) ", registers, re.MULTILINE)
+    assert int(base, 16) == gdb.value("$fs_base")
+    rows = re.findall(
+        r"^([0-9a-f]{16})-([0-9a-f]{16}) ([0-9a-f]{16}) ([u-]r[w-])$", gdb("monitor info mem"), re.M
+    )
+    pc = gdb.value("$pc")
+    assert [r for r in rows if int(r[0], 16) <= pc < int(r[1], 16)]
+    assert "ENABLE=" in gdb("maint packet Qqemu.sstepbits")
+    assert "Text=" not in gdb("maint packet qOffsets")
+    assert "info registers" in gdb("monitor help")
