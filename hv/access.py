@@ -57,6 +57,10 @@ class Board(Protocol):
         """The guest wrote CR8."""
         ...
 
+    def tsc_moved(self, vcpu: int) -> None:
+        """The TSC of `vcpu` was written: it is no longer where timers expect it."""
+        ...
+
     def read_msr(self, vcpu: int, msr: int) -> int | None:
         """An MSR that belongs to the board; None is #GP."""
         ...

@@ -101,6 +101,11 @@ class Cr8:
 
 
 @dataclass(frozen=True, slots=True)
+class TscMoved:
+    """IA32_TSC or IA32_TSC_ADJUST was written."""
+
+
+@dataclass(frozen=True, slots=True)
 class WatchHit:
     """One watched access: watchpoint `id`, the bytes touched and what they held."""
 
@@ -171,6 +176,7 @@ Exit: TypeAlias = (
     | ExceptionExit
     | Tpr
     | Cr8
+    | TscMoved
     | Watch
     | TripleFault
     | Unhandled

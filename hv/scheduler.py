@@ -38,6 +38,7 @@ from hv.exits import (
     Pause,
     Tpr,
     TripleFault,
+    TscMoved,
     Unhandled,
     Unimplemented,
     Wait,
@@ -360,6 +361,9 @@ class Scheduler:
             case Cr8(value):
                 self._cr8[vcpu] = value
                 self._board.set_task_priority(vcpu, value)
+                return None
+            case TscMoved():
+                self._board.tsc_moved(vcpu)
                 return None
             case Bpt() | Watch() | ExceptionExit() | TripleFault() | Unhandled() | Unimplemented():
                 return VcpuStopped(vcpu, left)

@@ -56,7 +56,7 @@ class Vcpu:
     def set(self, name: str, value: int) -> None:
         """Set one register. KeyError, ValueError."""
         write_int(self.cpu, name, value)
-        self._follow(name, value)
+        self._follow(name)
 
     def get_many(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """The registers' bytes; None where there is none of that name."""
@@ -64,19 +64,23 @@ class Vcpu:
 
     def set_many(self, values: Iterable[tuple[str, bytes]]) -> None:
         """Set registers, all or nothing. KeyError, ValueError: then every register is as it was."""
-        before = self.cpu.save()
+        before, changed = self.cpu.save(), []
         try:
             for name, value in values:
                 if self.cpu.read_register(name) != value:
                     self.cpu.write_register(name, value)
+                    changed.append(name)
         except (KeyError, ValueError):
             self.cpu.load(before)
             raise
-        self._follow("cr8", self.get("cr8"))
+        for name in changed:
+            self._follow(name)
 
-    def _follow(self, name: str, value: int) -> None:
+    def _follow(self, name: str) -> None:
         if name == "cr8":
-            self._board.set_task_priority(self.index, value)
+            self._board.set_task_priority(self.index, self.get(name))
+        elif name == "tsc_adjust":
+            self._board.tsc_moved(self.index)
 
     def capability(self, name: str) -> bool:
         """Whether a capability is on. `ConfigError` for an unknown name."""

@@ -171,6 +171,7 @@ enum accel_exit_kind {
     ACCEL_EXIT_UNHANDLED,     /* the core cannot do this here (wide access to a device ...) */
     ACCEL_EXIT_UNIMPLEMENTED, /* an instruction that the model has and the core lacks: bytes, inst_length */
     ACCEL_EXIT_WAIT,          /* the CPU is halted, shut down or waits for SIPI, and nothing wakes it */
+    ACCEL_EXIT_TSC,           /* IA32_TSC or IA32_TSC_ADJUST was written; the write has been done */
     ACCEL_EXIT_KINDS
 };
 

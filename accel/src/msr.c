@@ -114,11 +114,22 @@ static bool mtrr_valid(uint32_t msr, uint64_t v) {
     return msr & 1 ? !(v & 0x7ff) : !(v & 0xf00) && memory_type(v & 0xff);
 }
 
+/* Timers of the monitor that wait for a value of the TSC have to learn of the guest's write before the next instruction. */
+static bool move_tsc(accel_cpu *c, const struct op *o, uint64_t adjust) {
+    if (o && c->tsc_adjust != adjust) {
+        c->exit.kind = ACCEL_EXIT_TSC;
+        c->exit.inst_length = o->len;
+        c->attention |= ATT_EXIT;
+    }
+    c->tsc_adjust = adjust;
+    return true;
+}
+
 /* The registers whose write does more than store a checked value. */
 static bool write_special(accel_cpu *c, uint32_t msr, uint64_t v, uint64_t *f, const struct op *o) {
     switch (msr) {
-    case IA32_TSC: c->tsc_adjust += v - tsc(c, o); return true; /* SDM vol. 3, "IA32_TSC_ADJUST Support" */
-    case IA32_TSC_ADJUST: c->tsc_adjust = v; return true;
+    case IA32_TSC: return move_tsc(c, o, c->tsc_adjust + v - tsc(c, o)); /* SDM vol. 3, "IA32_TSC_ADJUST Support" */
+    case IA32_TSC_ADJUST: return move_tsc(c, o, v);
     case IA32_EFER: return set_efer(c, v);
     case IA32_MISC_ENABLE: /* fast strings may be turned off; nothing else can change */
         if ((v ^ *f) & ~1ull) return false;

@@ -57,6 +57,9 @@ class BareBoard:
     def set_task_priority(self, vcpu: int, value: int) -> None:
         """Nobody looks at it."""
 
+    def tsc_moved(self, vcpu: int) -> None:
+        """No timer counts by the TSC."""
+
     def read_msr(self, vcpu: int, msr: int) -> int | None:
         """The board has none."""
         return None

@@ -78,8 +78,8 @@ class Board:
 
     `rtc_start_s` is the guest's date at power-on in seconds since 1970. `tsc_hz()` is the frequency of the
     time-stamp counters and `tsc_offset(vcpu)` what the guest added to one of them (see
-    `hv.irq.lapic_timer`); a change of the latter needs `lapics[vcpu].timer.tsc_changed()`. `phys_bits` is
-    the physical address width that CPUID announces.
+    `hv.irq.lapic_timer`), which `tsc_moved` has to follow. `phys_bits` is the physical address width that
+    CPUID announces.
     """
 
     kind: Final = "board"
@@ -268,6 +268,10 @@ class Board:
     def set_task_priority(self, vcpu: int, value: int) -> None:
         """The guest wrote CR8; the low bits of the register become 0, as the SDM says of such a write."""
         self.lapics[vcpu].set_tpr((value & 0xF) << 4)
+
+    def tsc_moved(self, vcpu: int) -> None:
+        """The TSC of `vcpu` was written: its deadline timer is due at another time."""
+        self.lapics[vcpu].timer.tsc_changed()
 
     def read_msr(self, vcpu: int, msr: int) -> int | None:
         """An MSR of the local APIC; None stands for #GP, also for an MSR that is not the board's."""

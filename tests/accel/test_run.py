@@ -313,3 +313,15 @@ def test_trap_flag_raises_debug_trap_after_one_instruction() -> None:
     assert machine["rip"] == CODE + 0x300
     assert machine["dr6"] & 0x4000
     assert int.from_bytes(machine.read(machine["rsp"], 8), "little") == CODE + 1
+
+
+@pytest.mark.parametrize("msr", [0x10, 0x3B])
+def test_a_written_tsc_is_told_after_the_write_and_only_when_it_moves(msr: int) -> None:
+    m = Machine(code=b"\x0f\x30\x90\x90")  # wrmsr; nop; nop
+    m["rcx"], m["rdx"], m["rax"] = msr, 0, 0x5000
+    told = m.run(3)
+    assert (told.kind, told.rip, m.ticks) == (lib.ACCEL_EXIT_TSC, CODE + 2, 1)
+    assert m["tsc_adjust"] == 0x5000
+    m["rip"], m["rax"] = CODE, m["tsc_adjust"]
+    if msr == 0x3B:
+        assert m.run(3).kind == lib.ACCEL_EXIT_DEADLINE

@@ -90,6 +90,9 @@ class FakeBoard:
     def set_task_priority(self, vcpu: int, value: int) -> None:
         self.priority[vcpu] = value
 
+    def tsc_moved(self, vcpu: int) -> None:
+        pass
+
     def read_msr(self, vcpu: int, msr: int) -> int | None:
         return None
 

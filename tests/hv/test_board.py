@@ -37,7 +37,8 @@ class Machine:
             a20=note("a20"),
             com1=self.com1.extend,
         )
-        self.board = Board(vcpus, IPS, hooks, tsc_hz=lambda: 2 * IPS)
+        self.tsc_offset = 0
+        self.board = Board(vcpus, IPS, hooks, tsc_hz=lambda: 2 * IPS, tsc_offset=lambda vcpu: self.tsc_offset)
 
     def out(self, port: int, value: int, size: int = 1) -> None:
         self.board.ports.write(port, size, value)
@@ -361,3 +362,16 @@ def test_random_accesses_never_raise_and_stay_deterministic() -> None:
 
     for seed in range(3):
         assert run(seed) == run(seed)
+
+
+def test_a_tsc_that_is_moved_moves_its_deadline_timer() -> None:
+    m = Machine()
+    m.board.lapics[0].write(0x320, 4, 0x4_0042)  # TSC-deadline mode
+    assert m.board.write_msr(0, 0x6E0, 10_000)
+    assert m.board.clock.next_deadline() == 5_000
+    m.tsc_offset = 4_000
+    m.board.tsc_moved(0)
+    assert m.board.clock.next_deadline() == 3_000
+    m.tsc_offset = 20_000
+    m.board.tsc_moved(0)
+    assert m.board.clock.next_deadline() == 0

@@ -22,6 +22,7 @@ from hv.exits import (
     Pause,
     Tpr,
     TripleFault,
+    TscMoved,
     Unhandled,
     Unimplemented,
     Wait,
@@ -52,6 +53,7 @@ EXIT_NAMES: Final = (
     "unhandled",
     "unimplemented",
     "wait",
+    "tsc",
 )
 _MAX_HITS: Final = 16
 _MAX_CHAIN: Final = 3
@@ -67,6 +69,7 @@ PLAIN_EXITS: Final[dict[int, Exit]] = {
     12: NmiWindow(),
     14: Tpr(),
     20: Wait(),
+    21: TscMoved(),
 }
 """Exits without a payload, by `enum accel_exit_kind`."""
 
