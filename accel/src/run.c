@@ -194,17 +194,25 @@ static void remember(accel_cpu *c, struct link *l, int which, struct block *b) {
     c->jump[i].key = c->run_key;
 }
 
-/* Runs blocks until the slice's budget is used up or a handler leaves for a reason. Returns enum leave. */
+static bool in_range(const accel_cpu *c) { return c->rip >= c->ctl.step_start && c->rip < c->ctl.step_end; }
+
+/* Whether all of b, at c->rip, lies in the step range. */
+static bool range_holds(const accel_cpu *c, const struct block *b) { return in_range(c) && b->bytes <= c->ctl.step_end - c->rip; }
+
+/* Runs blocks until the slice's budget is used up or a handler leaves for a reason. Returns enum leave. During a range step
+ * nothing is remembered, so that every block comes back here: those inside run whole, the others one instruction at a time. */
 static int run_slice(accel_cpu *c, bool single) {
     struct link *link = NULL;
     int which = 0;
-    c->run_key = c->key | (single ? K_SINGLE : 0) | (tracing(c) ? K_TRACE : 0);
+    bool range = c->ctl.step_range && !single;
+    c->run_key = c->key | (single ? K_SINGLE : 0) | (tracing(c) ? K_TRACE : 0) | (range ? K_RANGE : 0);
     for (;;) {
         c->link_slot = link; /* block_flush_all() clears it */
         struct block *b = block_at_rip(c, link ? link->to[which] : c->jump[jump_index(c->rip)].b);
         if (unlikely(!b)) return LEAVE_FETCH;
-        if (link == NULL || c->link_slot) remember(c, c->link_slot, which, b);
-        if (unlikely(b->cost > c->budget)) {
+        if (unlikely(range)) c->link_slot = NULL;
+        else if (link == NULL || c->link_slot) remember(c, c->link_slot, which, b);
+        if (unlikely(b->cost > c->budget) || (unlikely(range) && !(c->run_key & K_SINGLE) && !range_holds(c, b))) {
             if (c->budget == 0) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;
             link = NULL;
@@ -214,8 +222,13 @@ static int run_slice(accel_cpu *c, bool single) {
         link = NULL;
         switch (c->leave) {
         case LEAVE_CHAIN:
-            link = c->link_slot, which = c->link_which;
             if (c->budget == 0) return LEAVE_BUDGET;
+            if (unlikely(range)) {
+                if (!in_range(c)) return LEAVE_CHAIN;
+                c->run_key &= ~(u32)K_SINGLE;
+                break;
+            }
+            link = c->link_slot, which = c->link_which;
             break;
         case LEAVE_BUDGET:
             if (c->budget == 0) return LEAVE_BUDGET;
@@ -314,8 +327,7 @@ static bool interruptible(const accel_cpu *c) { return (c->flags & F_IF) && !c->
 static int monitor_trap(accel_cpu *c) {
     if (!c->mtrap_due) return -1;
     c->mtrap_due = 0;
-    bool in_range = c->ctl.step_range && c->rip >= c->ctl.step_start && c->rip < c->ctl.step_end;
-    if (!c->ctl.monitor_trap && (!c->ctl.step_range || in_range)) return -1;
+    if (!c->ctl.monitor_trap && (!c->ctl.step_range || in_range(c))) return -1;
     return finish_exit(c, ACCEL_EXIT_MTRAP);
 }
 
@@ -387,7 +399,7 @@ static bool step_trap(accel_cpu *c, bool tf, bool branched) {
 static int execute(accel_cpu *c) {
     bool tf = c->flags & F_TF, rf = c->flags & F_RF;
     /* an instruction that is being answered runs alone: its answers must not reach the next one */
-    bool single = tf || rf || c->shadow || c->answer_count || c->ctl.monitor_trap || c->ctl.step_range;
+    bool single = tf || rf || c->shadow || c->answer_count || c->ctl.monitor_trap;
     u64 left = c->until - c->ticks;
     c->slice = single ? 1 : left > SLICE_MAX ? SLICE_MAX : (s64)left;
     c->budget = c->slice;

@@ -73,6 +73,55 @@ def test_step_range_leaves_when_rip_is_outside() -> None:
     assert (end.kind, end.rip) == (MTRAP, CODE + 3)
 
 
+# mov ecx,6; again: lea rax,[rip+sub]; call rax; test cl,1; jz even; nop; even: dec ecx; jnz again; jmp out;
+# nop; sub: cld; ret; out: nop; jmp $
+WALK = code("b906000000 488d050f000000 ffd0 f6c101 7401 90 ffc9 75ed eb03 90 fc c3 90 ebfe")
+
+
+def walk_at(ticks: int) -> Machine:
+    machine = Machine(code=WALK)
+    machine.run(ticks)
+    return machine
+
+
+def step_out_of(machine: Machine, start: int, end: int, most: int) -> int | None:
+    """Single steps until RIP leaves the range; None if it never does."""
+    for _ in range(most):
+        machine.run(1)
+        if not start <= machine["rip"] < end:
+            return machine.ticks
+    return None
+
+
+@pytest.mark.parametrize("first", range(0, 12))
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 0x20), (5, 0x1D), (5, 0x16), (0xE, 0x16), (0, 0x13), (0x14, 0x15), (3, 3)]
+)
+def test_a_range_step_stops_where_single_steps_leave_the_range(first: int, start: int, end: int) -> None:
+    stepped, machine = walk_at(first), walk_at(first)
+    left_at = step_out_of(stepped, CODE + start, CODE + end, 200)
+    machine.control.step_range = 1
+    machine.control.step_start, machine.control.step_end = CODE + start, CODE + end
+    left = machine.run(200)
+    assert left.kind == (DEADLINE if left_at is None else MTRAP)
+    assert machine.ticks == (first + 200 if left_at is None else left_at)
+    machine.control.step_range = 0
+    assert machine.save() == stepped.save()
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 5, 17])
+def test_a_range_step_cut_by_deadlines_ends_at_the_same_tick(piece: int) -> None:
+    whole, parts = walk_at(1), walk_at(1)
+    for machine in (whole, parts):
+        machine.control.step_range = 1
+        machine.control.step_start, machine.control.step_end = CODE + 5, CODE + 0x1D
+    assert whole.run(1000).kind == MTRAP
+    while parts.run(piece).kind != MTRAP:
+        assert parts.ticks < whole.ticks
+    assert parts.ticks == whole.ticks == 53
+    assert parts.save() == whole.save()
+
+
 def test_stop_request_ends_an_endless_loop() -> None:
     machine = Machine(code=code("ebfe"))
     lib.accel_stop(machine.cpu)
