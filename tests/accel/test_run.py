@@ -93,7 +93,7 @@ def step_out_of(machine: Machine, start: int, end: int, most: int) -> int | None
     return None
 
 
-@pytest.mark.parametrize("first", range(0, 12))
+@pytest.mark.parametrize("first", range(12))
 @pytest.mark.parametrize(
     ("start", "end"), [(0, 0x20), (5, 0x1D), (5, 0x16), (0xE, 0x16), (0, 0x13), (0x14, 0x15), (3, 3)]
 )
