@@ -60,12 +60,19 @@ class Mtrap:
 
 @dataclass(frozen=True, slots=True)
 class Bpt:
-    """A breakpoint, before the instruction at `rip`. `length`: of a guest's INT3 (1; 2 for CD 03)."""
+    """A breakpoint, before the instruction at `rip`. `length`: of a guest's INT3 (1; 2 for CD 03); `id` and
+    `others`: those of the set that were hit."""
 
     rip: int
     source: BptSource
     id: int
     length: int
+    others: tuple[int, ...] = ()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All breakpoints of the set that were hit."""
+        return (self.id, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class TscMoved:
 
 @dataclass(frozen=True, slots=True)
 class WatchHit:
-    """One watched access: watchpoint `id`, the bytes touched and what they held."""
+    """One watched access: watchpoint `id`, the bytes touched and what they held. `device`: whose, for DMA."""
 
     id: int
     address: int
@@ -116,6 +123,7 @@ class WatchHit:
     origin: WriteOrigin
     old: int
     new: int
+    device: int = 0
 
 
 @dataclass(frozen=True, slots=True)

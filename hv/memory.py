@@ -49,6 +49,7 @@ class GuestMemory:
         self._engine = engine
         for gpa, length in self.ranges():
             engine.add_memory(gpa, length)
+        self._devices: dict[str, int] = {}
         self._digests: dict[int, bytes] = {}
         self._hashed_epoch = 1
 
@@ -65,6 +66,16 @@ class GuestMemory:
     def write(self, gpa: int, data: bytes, origin: WriteOrigin) -> bool:
         """Write physical memory, all or nothing; False if any byte is not RAM."""
         return self._engine.write_physical(gpa, data, origin)
+
+    def write_by_device(self, device: str, gpa: int, data: bytes) -> bool:
+        """Write as the device of that name does (DMA): watchpoints see it, and name the device."""
+        return self._engine.write_by_device(
+            gpa, data, self._devices.setdefault(device, len(self._devices) + 1)
+        )
+
+    def device_name(self, number: int) -> str:
+        """The name behind a watch hit's device number."""
+        return next((name for name, each in self._devices.items() if each == number), "a device")
 
     def clear(self) -> None:
         """Zero every page that was ever written."""

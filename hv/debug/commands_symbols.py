@@ -38,12 +38,10 @@ def _wait(context: CommandContext, words: Sequence[str]) -> None:
     def hit(vcpu: int) -> Stop | None:
         if control.vm.vcpus[vcpu].get("linear_pc") < KERNEL_START:
             return None
-        control.own_points.pop(point, None)
         control.points.remove_owner(OWNER)
         return Stop(StopReason.EVENT, vcpu + 1, text="The kernel is mapped at its final address.")
 
-    control.own_points[point] = hit
-    control.points.add(OWNER, point)
+    control.points.add(OWNER, point, on_hit=hit)
     context.write("the guest will stop when its kernel is mapped\n")
 
 

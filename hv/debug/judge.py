@@ -15,15 +15,16 @@ from typing import Final, assert_never
 
 from gdbstub.arch.x86_64 import VECTOR_SIGNALS
 from gdbstub.signals import Signal
-from gdbstub.target import BreakpointKind, Event, Exited, Stay, Stop, StopReason, WatchHit
-from hv.debug.breakpoints import BreakpointTable, Point, WatchPoint
+from gdbstub.target import Event, Exited, Stay, Stop, StopReason
+from hv.debug.breakpoints import BreakpointTable
 from hv.debug.owner import Owner
 from hv.debug.plans import FREE_RUN, is_restricted
-from hv.debug.records import PendingStop, RunState, VcpuRecord
+from hv.debug.point_hits import PointHits
+from hv.debug.records import RunState, VcpuRecord
 from hv.debug.stops import STATUS_ERROR, STATUS_OK, Ending, ending, stuck_text, triple_fault_text
 from hv.debug.waiting import IdleWait
 from hv.engines.base import EventType
-from hv.exits import Bpt, BptSource, ExceptionExit, TripleFault, Unhandled, Unimplemented, Watch, WriteOrigin
+from hv.exits import Bpt, BptSource, ExceptionExit, TripleFault, Unhandled, Unimplemented, Watch
 from hv.inputs import InjectEvent
 from hv.outcomes import HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.signals import SuspendReason
@@ -58,8 +59,7 @@ class Judge:
         self.owner = owner
         self.no_reboot = no_reboot
         self.points = BreakpointTable(vm.engine)
-        self.own_points: dict[Point, Callable[[int], Stop | None]] = {}
-        """Points that are the monitor's own: what a hit, by a vCPU, means."""
+        self.point_hits = PointHits(vm, self.points)
         self.debugged = False
         self.state = RunState.HELD
         self.plan = FREE_RUN
@@ -94,7 +94,7 @@ class Judge:
                 continue
             while record.events:
                 pending = record.events.popleft()
-                if pending.number is None or self.points.point(pending.number) is not None:
+                if pending.number is None or self.points.entry(pending.number) is not None:
                     return pending.stop
         return None
 
@@ -139,10 +139,13 @@ class Judge:
             case Bpt(_, BptSource.GUEST, _, length):
                 event = InjectEvent(vcpu, EventType.SW_EXCEPTION, _VECTOR_BP, None, length)
                 self.vm.apply(event)
-            case Bpt(_, _, number):
-                return self._breakpoint(vcpu, number)
+            case Bpt():
+                self.vm.scheduler.pass_over.add(vcpu)
+                return self.point_hits.breakpoints(vcpu, left, attached=self.debugged)
             case Watch():
-                return self._watched(vcpu, left)
+                events = self.records[vcpu].events
+                events += self.point_hits.watchpoints(vcpu, left, attached=self.debugged)
+                return events.popleft().stop if events else None
             case ExceptionExit(_, vector):
                 self.records[vcpu].caught = left
                 if self.debugged:
@@ -157,30 +160,6 @@ class Judge:
                 self.records[vcpu].stuck_at = left.rip
                 return Stop(StopReason.EVENT, vcpu + 1, Signal.SIGILL, text=text)
         return None
-
-    def _breakpoint(self, vcpu: int, number: int) -> Event | None:
-        self.vm.scheduler.pass_over.add(vcpu)
-        if not self.debugged or self.points.point(number) is None:
-            return None
-        software = self.points.kind(number) is BreakpointKind.SOFTWARE
-        reason = StopReason.SOFTWARE_BREAKPOINT if software else StopReason.HARDWARE_BREAKPOINT
-        return Stop(reason, vcpu + 1)
-
-    def _watched(self, vcpu: int, left: Watch) -> Event | None:
-        """One stop per watchpoint hit; those beyond the first wait for the next resume."""
-        events = self.records[vcpu].events
-        for hit in left.hits:
-            point = self.points.point(hit.id)
-            if point in self.own_points:
-                own = self.own_points[point](vcpu)
-                if own is not None and self.debugged:
-                    events.append(PendingStop(own))
-                continue
-            if self.debugged and isinstance(point, WatchPoint):
-                by = "" if hit.origin is WriteOrigin.CPU else f"written by {hit.origin.name.lower()}"
-                stop = Stop(StopReason.WATCHPOINT, vcpu + 1, watch=WatchHit(point.kind, hit.address), text=by)
-                events.append(PendingStop(stop, hit.id))
-        return events.popleft().stop if events else None
 
     def _idle(self, deadline: int | None) -> Event | None:
         """No vCPU can run: wait, unless nothing is left to wait for."""

@@ -28,6 +28,7 @@ class DebugServer:
         self, control: RunControl, address: ServerAddress, load_bias: int | None, *, observed: bool
     ) -> None:
         self._control = control
+        control.point_hits.expected = True
         self._observed = observed
         self._address = address
         self._offsets = SectionOffsets(load_bias) if load_bias else None

@@ -135,6 +135,7 @@ class TargetShared(TargetBase):
 
     def _drop(self) -> None:
         self._control.points.remove_owner(self._client.number)
+        self._control.point_hits.consoles.pop(self._client.number, None)
         self._control.forget_events()
         self._control.mask_steps = True
 

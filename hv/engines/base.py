@@ -60,6 +60,30 @@ class WatchAccess(enum.IntFlag):
     WRITE = 1
     READ = 2
     ACCESS = 3
+    CHANGED = 5
+    """Writes that leave another value."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredicateStep:
+    """One instruction of a condition. `op`: a `gdbstub.predicate.Op`; `register`: the engine's name of the
+    one that REGISTER reads, `value` what the others need."""
+
+    op: int
+    value: int
+    register: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PointLimits:
+    """What narrows a breakpoint or watchpoint down: one address space, privilege level, CPU, or conditions of
+    which one has to hold; the first `ignore` hits are counted and not reported."""
+
+    cr3: int | None = None
+    cpl: int | None = None
+    cpu: int | None = None
+    ignore: int = 0
+    conditions: tuple[tuple[PredicateStep, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +301,10 @@ class Engine(Protocol):
         """Write memory slots in full, or not at all and False when any byte lies outside them."""
         ...
 
+    def write_by_device(self, gpa: int, data: bytes, device: int) -> bool:
+        """The same by a device, which watchpoints see; `device` is the number that their hits name."""
+        ...
+
     def next_epoch(self) -> int:
         """Start a new epoch of page changes and return its number."""
         ...
@@ -301,6 +329,14 @@ class Engine(Protocol):
 
     def remove_watchpoint(self, number: int) -> None:
         """KeyError if there is none with that number."""
+        ...
+
+    def limit_point(self, number: int, limits: PointLimits) -> None:
+        """Replace what narrows the breakpoint or watchpoint `number` down. KeyError if there is none."""
+        ...
+
+    def point_hits(self, number: int) -> int:
+        """How often the point `number` was hit within its limits. KeyError if there is none."""
         ...
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
-from hv.engines.base import Access, AddressSpace, Branch, CpuModel, Translation, WatchAccess
+from hv.engines.base import Access, AddressSpace, Branch, CpuModel, PointLimits, Translation, WatchAccess
 from hv.exits import (
     Bpt,
     BptSource,
@@ -235,10 +235,8 @@ class FakeCpu:
 
     def _breakpoint(self) -> Bpt | None:
         address = self.values["rip"] + self.values["cs_base"]
-        for number, where in self.engine.breakpoints.items():
-            if where == address:
-                return Bpt(self.values["rip"], BptSource.SET, number, 0)
-        return None
+        ids = [number for number, where in self.engine.breakpoints.items() if where == address]
+        return Bpt(self.values["rip"], BptSource.SET, ids[0], 0, tuple(ids[1:])) if ids else None
 
     def _event(self, vector: int, length: int) -> None:
         self.stack.append((self.values["rip"] + length, self.values["eflags"], self.values["cs_base"]))
@@ -312,6 +310,7 @@ class FakeEngine:
     cpus: list[FakeCpu] = field(default_factory=list)
     breakpoints: dict[int, int] = field(default_factory=dict)
     watches: dict[int, tuple[int, int]] = field(default_factory=dict)
+    limits: dict[int, PointLimits] = field(default_factory=dict)
     epoch: int = 1
     written: dict[int, int] = field(default_factory=dict)
     a20: bool = True
@@ -340,6 +339,9 @@ class FakeEngine:
             self.written[page] = self.epoch
         return True
 
+    def write_by_device(self, gpa: int, data: bytes, device: int) -> bool:
+        return self.write_physical(gpa, data, WriteOrigin.DMA)
+
     def next_epoch(self) -> int:
         self.epoch += 1
         return self.epoch
@@ -360,6 +362,12 @@ class FakeEngine:
 
     def remove_watchpoint(self, number: int) -> None:
         del self.watches[number]
+
+    def limit_point(self, number: int, limits: PointLimits) -> None:
+        self.limits[number] = limits
+
+    def point_hits(self, number: int) -> int:
+        return 0
 
     def close(self) -> None:
         self.closed = True

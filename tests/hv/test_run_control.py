@@ -340,15 +340,18 @@ def test_a_guests_own_breakpoint_is_delivered_to_it(drivers: list[Driver]) -> No
     assert driver.vm.vcpus[0].get("rax") == 9
 
 
-def test_points_of_two_owners_are_one_in_the_engine(drivers: list[Driver]) -> None:
+def test_points_of_two_owners_stop_once_and_each_goes_with_its_owner(drivers: list[Driver]) -> None:
     driver = drive(drivers, LOOP)
     table, engine = driver.control.points, driver.vm.fake_engine
     point = driver.set_breakpoint(2)
     driver.set_breakpoint(2)
     table.add(2, point, BreakpointKind.HARDWARE)
-    assert len(engine.breakpoints) == 1
+    assert (table.count(1), table.count(2), len(engine.breakpoints)) == (1, 1, 2)
+    assert driver.stop(CONTINUE).reason is StopReason.SOFTWARE_BREAKPOINT
     table.remove_owner(1)
-    assert len(engine.breakpoints) == 1
+    assert (table.count(1), table.count(2)) == (0, 1)
+    assert driver.stop(CONTINUE).reason is StopReason.HARDWARE_BREAKPOINT
+    assert driver.vm.vcpus[0].get("rax") == 5  # once around
     table.remove(2, point, BreakpointKind.HARDWARE)
     assert not engine.breakpoints
     table.remove(2, point, BreakpointKind.HARDWARE)

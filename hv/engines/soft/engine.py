@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from accel import ffi, lib
-from hv.engines.base import AddressSpace, CpuModel, WatchAccess
+from hv.engines.base import AddressSpace, CpuModel, PointLimits, WatchAccess
 from hv.engines.soft.cpu import ExitTimes, SoftCpu, check
 from hv.engines.soft.exits import EXIT_NAMES
+from hv.engines.soft.limits import limits_record
 from hv.engines.soft.registers import RegisterTable
 from hv.errors import ConfigError
 from hv.exits import WriteOrigin
@@ -71,6 +72,13 @@ class SoftEngine:
         status = lib.accel_phys_write(self._machine, gpa, ffi.from_buffer(data), len(data), int(origin))
         return bool(status == lib.ACCEL_OK)
 
+    def write_by_device(self, gpa: int, data: bytes, device: int) -> bool:
+        """See `Engine.write_by_device`."""
+        if not data:
+            return True
+        status = lib.accel_dma_write(self._machine, gpa, ffi.from_buffer(data), len(data), device)
+        return bool(status == lib.ACCEL_OK)
+
     def next_epoch(self) -> int:
         """See `Engine.next_epoch`."""
         return int(lib.accel_epoch_next(self._machine))
@@ -106,6 +114,21 @@ class SoftEngine:
         """See `Engine.remove_watchpoint`."""
         if lib.accel_watch_remove(self._machine, number) != lib.ACCEL_OK:
             raise KeyError(number)
+
+    def limit_point(self, number: int, limits: PointLimits) -> None:
+        """See `Engine.limit_point`."""
+        record, _parts = limits_record(limits)
+        status = lib.accel_point_limit(self._machine, number, record)
+        if status == lib.ACCEL_ENOENT:
+            raise KeyError(number)
+        check(status, "limit a breakpoint")
+
+    def point_hits(self, number: int) -> int:
+        """See `Engine.point_hits`."""
+        hits = ffi.new("uint64_t *")
+        if lib.accel_point_hits(self._machine, number, hits) != lib.ACCEL_OK:
+            raise KeyError(number)
+        return int(hits[0])
 
     def close(self) -> None:
         """See `Engine.close`."""

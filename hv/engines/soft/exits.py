@@ -55,7 +55,7 @@ EXIT_NAMES: Final = (
     "wait",
     "tsc",
 )
-_MAX_HITS: Final = 16
+_MAX_HITS: Final = 64
 _MAX_CHAIN: Final = 3
 
 KICK_EXIT: Final = Kick()
@@ -83,7 +83,8 @@ def decode_exit(cpu: Any, record: Any) -> Exit:
     rip = record.rip
     match EXIT_NAMES[kind]:
         case "bpt":
-            return Bpt(rip, BptSource(record.source), record.id, record.bpt_length)
+            others = () if record.number < 2 else _breakpoints(cpu)[1:]
+            return Bpt(rip, BptSource(record.source), record.id, record.bpt_length, others)
         case "exception":
             error = record.error if record.has_error else None
             return ExceptionExit(rip, record.vector, error, record.value)
@@ -101,11 +102,18 @@ def decode_exit(cpu: Any, record: Any) -> Exit:
             raise EngineError(f"the core left with an exit that was not asked for: {name}")
 
 
+def _breakpoints(cpu: Any) -> tuple[int, ...]:
+    ids = ffi.new("uint64_t[]", _MAX_HITS)
+    return tuple(ids[0 : lib.accel_break_hits(cpu, ids, _MAX_HITS)])
+
+
 def _hits(cpu: Any) -> tuple[WatchHit, ...]:
     hits = ffi.new("accel_hit[]", _MAX_HITS)
     count = lib.accel_watch_hits(cpu, hits, _MAX_HITS)
     return tuple(
-        WatchHit(h.id, h.address, h.size, bool(h.write), WriteOrigin(h.origin), h.old_value, h.new_value)
+        WatchHit(
+            h.id, h.address, h.size, bool(h.write), WriteOrigin(h.origin), h.old_value, h.new_value, h.device
+        )
         for h in hits[0:count]
     )
 
