@@ -12,7 +12,6 @@ from hv.debug.command import CommandContext, CommandError, reading
 from hv.debug.qemu_registers import letters, registers_text
 from hv.debug.regions import paging_registers
 from hv.page_tables import LARGE, Layout, Leaf, PageWalk, layout_of
-from hv.paging import read_linear
 from hv.physical_map import MapRow, physical_map, port_map
 
 MAX_LINES: Final = 1 << 16
@@ -182,7 +181,7 @@ def _dump(context: CommandContext, at: int, count: int, form: str, size: int, *,
         if physical:
             data = vm.memory.read(address, part)
         else:
-            data = read_linear(vm.engine, context.current.cpu, address, part)
+            data = context.current.cpu.read_linear(address, part)
         if data is None or len(data) < part:
             context.write(f"Cannot access memory at address {address:#x}\n")
             return
