@@ -29,6 +29,7 @@ from hv.errors import ConfigError, ReplayError
 from hv.inputs import (
     Advance,
     ConsoleInput,
+    HeldTicks,
     Influence,
     InjectEvent,
     IrqHeld,
@@ -49,6 +50,7 @@ _KINDS: Final[dict[str, type[Any]]] = {
     "memory": MemoryWrite,
     "irq-held": IrqHeld,
     "irq-mask": IrqMask,
+    "held-ticks": HeldTicks,
     "switch": SwitchVcpu,
     "advance": Advance,
     "inject": InjectEvent,
@@ -237,6 +239,11 @@ class InputDoor:
         self._apply(item)
         if self.recorder is not None:
             self.recorder.add(tick, item)
+
+    def note(self, item: Influence) -> None:
+        """Record `item`, which has been carried out at the present tick. Not in a replay."""
+        if self.recorder is not None:
+            self.recorder.add(self._clock.now, item)
 
     def next_stamp(self) -> int | None:
         """The machine tick at which the replay must look in again."""

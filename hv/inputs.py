@@ -50,6 +50,18 @@ class IrqMask:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldTicks:
+    """A debugger steps `vcpu` by `count` ticks in which machine time stands still.
+
+    `masked`: maskable interrupts are held back from it unless it is halted.
+    """
+
+    vcpu: int
+    count: int
+    masked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchVcpu:
     """A debugger runs `vcpu` although it is not its turn."""
 
@@ -85,6 +97,7 @@ Influence: TypeAlias = (
     | MemoryWrite
     | IrqHeld
     | IrqMask
+    | HeldTicks
     | SwitchVcpu
     | Advance
     | InjectEvent

@@ -32,9 +32,15 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """The step of `vcpu` is complete."""
+    """The step of `vcpu` is complete.
+
+    `let_in`: why a masked step has let interrupts in. `interrupted`: a range step left its range because of
+    one, at this linear program counter and stack pointer.
+    """
 
     vcpu: int
+    let_in: str | None = None
+    interrupted: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,14 +44,15 @@ from hv.exits import (
     Wait,
     Watch,
 )
-from hv.inputs import Advance, Influence, IrqHeld, IrqMask, SwitchVcpu
+from hv.held import HeldAccess
+from hv.inputs import Advance, Influence, SwitchVcpu
 from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.registers import read_int, write_int
 from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendSignal
+from hv.stepmask import RFLAGS_IF, StepMask
 
 QUANTUM: Final = 50_000
 PAUSE_COST: Final = 1_000  # machine ticks per PAUSE: a waiting guest must see time pass
-RFLAGS_IF: Final = 1 << 9
 
 
 class Scheduler:
@@ -76,10 +77,8 @@ class Scheduler:
         self.host_clock = host_clock
         self.pass_over: set[int] = set()
         """vCPUs whose breakpoint was just reported: it is passed over until they have done one tick."""
-        self.held: int | None = None
-        """The vCPU whose next tick holds maskable interrupts back; set by an `IrqHeld` that is applied."""
-        self.masked: set[int] = set()
-        """vCPUs from which maskable interrupts are held back; set by `IrqMask` items that are applied."""
+        self.mask = StepMask(cpus, board.clock, influence)
+        self._interrupted: tuple[int, int] | None = None
         self._engine = engine
         self._cpus = cpus
         self._board = board
@@ -87,6 +86,7 @@ class Scheduler:
         self._signals = signals
         self._influence = influence
         self._access = DeviceAccess(board)
+        self._held_access = HeldAccess(board, self._access)
         signals.access = self._access
         self._suspended: SuspendSignal | None = None
         self._stop_requested = False
@@ -106,8 +106,7 @@ class Scheduler:
             return self._run(goal)
         finally:
             if goal.masked:
-                for vcpu in sorted(self.masked):
-                    self._influence(IrqMask(vcpu, False))
+                self.mask.release()
 
     def _run(self, goal: Goal) -> Outcome:
         everybody = goal.allowed is None and not goal.steps
@@ -143,7 +142,7 @@ class Scheduler:
         """Machine reset."""
         self.current = 0
         self.remaining = QUANTUM
-        self.held = None
+        self.mask.reset()
         self._suspended = None
         self._stop_requested = False
         self._signals.queue.clear()
@@ -177,7 +176,7 @@ class Scheduler:
     def load(self, state: Mapping[str, Value]) -> None:
         """Take over a saved state."""
         load_fields(self, self._fields, state)
-        self.held = None
+        self.mask.reset()
         self._suspended = None
         self.refresh()
 
@@ -237,7 +236,7 @@ class Scheduler:
         who can run and who has an interrupt pending need not be asked again. If the current vCPU has left
         its quantum early, its ticks before it are returned, and `_run_vcpu` goes on from there.
         """
-        if self.pass_over or self.masked or self.held is not None or self._others_wait():
+        if self.pass_over or self.mask.active or self._others_wait():
             return None
         clock, cpus = self._clock, self._cpus
         deadline = clock.next_deadline()
@@ -280,12 +279,12 @@ class Scheduler:
         if ticks != start:
             self._spend(ticks - start, alone)
             self.pass_over.discard(vcpu)
-            if self.held == vcpu:
-                self.held = None
+            if self.mask.held == vcpu:
+                self.mask.held = None
         outcome = self._handle(vcpu, left)
         if outcome is None and vcpu in goal.steps:
             done = ticks != start if goal.steps[vcpu] is None else isinstance(left, Mtrap)
-            return Stepped(vcpu) if done else None
+            return Stepped(vcpu, self.mask.let_in.pop(vcpu, None), self._interrupted) if done else None
         return outcome
 
     def _enter(self, vcpu: int, start: int, alone: bool, goal: Goal) -> Exit:
@@ -293,23 +292,30 @@ class Scheduler:
         cpu, access = self._cpus[vcpu], self._access
         control = cpu.control
         pending = self._board.interrupt_pending(vcpu)
+        held = self.mask.holds(vcpu, pending, goal)
         control.intr_line = int(pending)
-        control.mask_hwintr = int(self._hold(vcpu, pending, goal))
+        control.mask_hwintr = int(held)
         control.pause_exit = int(not alone)  # with nobody to run instead, the engine charges it
         control.skip_breakpoint = int(vcpu in self.pass_over)
         range_ = goal.steps.get(vcpu)
-        one_tick = self.held == vcpu or (vcpu in goal.steps and range_ is None)
+        one_tick = self.mask.held == vcpu or (vcpu in goal.steps and range_ is None)
         if range_ is not None:
             control.step_start, control.step_end = range_
             control.step_range = 1
         end = start + 1 if one_tick else NEVER if alone else start + self.remaining
-        access.begin(vcpu, control, start, end, NEVER if goal.until is None else goal.until)
+        bound = NEVER if goal.until is None else goal.until
+        if held:
+            bound = min(bound, self.mask.bound(vcpu))
+        self._interrupted = None
+        access.begin(vcpu, control, start, end, bound)
         try:
             left = cpu.run(access.until, access)
             # A window at the very tick where the run ends waits: timers due at this tick come first.
             while isinstance(left, IrqWindow) and not access.over(cpu.ticks()):
+                place = (read_int(cpu, "linear_pc"), read_int(cpu, "rsp")) if range_ is not None else None
                 self._inject_interrupt(vcpu, control)
                 left = cpu.run(cpu.ticks() + 1 if control.inject_valid else access.until, access)
+                self._interrupted = place if isinstance(left, Mtrap) else None
             return left
         finally:
             control.mask_hwintr = 0
@@ -317,6 +323,7 @@ class Scheduler:
             control.skip_breakpoint = 0
 
     def _inject_interrupt(self, vcpu: int, control: Control) -> None:
+        self.mask.delivered(vcpu)
         vector = self._board.acknowledge(vcpu)
         if vector is None:
             control.intr_line = 0
@@ -334,20 +341,48 @@ class Scheduler:
         else:
             self.remaining -= ticks
 
-    def _hold(self, vcpu: int, pending: bool, goal: Goal) -> bool:
-        """Whether this entry holds maskable interrupts back: by the log, or by a masked step that must."""
-        if self.held == vcpu or vcpu in self.masked:
-            return True
+    # --- ticks out of time -------------------------------------------------------------------------
+
+    def hold_tick(self, vcpu: int, *, masked: bool) -> Outcome | None:
+        """One tick of `vcpu`, whoever's turn it is, while machine time stands still. None: it could do none.
+
+        `masked` holds maskable interrupts back unless it is halted. Neither breakpoints nor intercepted
+        exceptions stop it: a replay does the same tick without them.
+        """
+        self.refresh()
+        self.settle()
+        if self._suspended is not None or not self._runnable(vcpu):
+            return None
         cpu = self._cpus[vcpu]
-        if not goal.masked or vcpu not in goal.steps or cpu.control.activity != Activity.ACTIVE:
-            return False
-        if goal.steps[vcpu] is not None:
-            self._influence(IrqMask(vcpu, True))
-            return True
-        if pending and self._interrupts_enabled(vcpu) and not any(cpu.read_register("shadow")):
-            self._influence(IrqHeld(vcpu))
-            return True
-        return False
+        start = cpu.ticks()
+        left = self._enter_held(vcpu, cpu, start, masked)
+        done = cpu.ticks() != start
+        if done:
+            self.pass_over.discard(vcpu)
+        outcome = None if isinstance(left, Pause) else self._handle(vcpu, left)
+        self.settle()
+        return outcome or (Stepped(vcpu) if done else None)
+
+    def _enter_held(self, vcpu: int, cpu: EngineCpu, start: int, masked: bool) -> Exit:
+        control, access = cpu.control, self._held_access
+        intercepts = control.exception_exit, control.bpt_exit
+        control.exception_exit = control.bpt_exit = 0
+        control.intr_line = int(self._board.interrupt_pending(vcpu))
+        control.mask_hwintr = int(masked and control.activity == Activity.ACTIVE)
+        control.pause_exit = control.skip_breakpoint = 1
+        control.time_base = self._clock.now - start
+        access.begin(vcpu, start + 1)
+        try:
+            left = cpu.run(access.until, access)
+            while isinstance(left, IrqWindow | Kick) and cpu.ticks() == start:
+                if isinstance(left, IrqWindow):
+                    self._inject_interrupt(vcpu, control)
+                control.skip_breakpoint = 1
+                left = cpu.run(start + 1, access)
+            return left
+        finally:
+            control.exception_exit, control.bpt_exit = intercepts
+            control.mask_hwintr = control.skip_breakpoint = 0
 
     def _handle(self, vcpu: int, left: Exit) -> Outcome | None:
         match left:

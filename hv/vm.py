@@ -28,6 +28,7 @@ from hv.inputlog import InputDoor, Recorder, Replay
 from hv.inputs import (
     Advance,
     ConsoleInput,
+    HeldTicks,
     Influence,
     InjectEvent,
     IrqHeld,
@@ -154,6 +155,28 @@ class Vm:
         with self._suspend_lock:
             self.suspended = None
 
+    def hold_tick(self, vcpu: int, *, masked: bool) -> Outcome | None:
+        """One tick of `vcpu` in which machine time stands still; see `Scheduler.hold_tick`.
+
+        In a live run the caller has it recorded, as `HeldTicks`.
+        """
+        if self.suspended is not None:
+            return self.suspended
+        outcome = self.scheduler.hold_tick(vcpu, masked=masked)
+        match outcome:
+            case Suspended(reason, value):
+                self.suspend(reason, value)
+            case VcpuStopped(_, TripleFault()):
+                self.suspend(SuspendReason.TRIPLEFAULT)
+            case _:
+                pass
+        return outcome
+
+    def _hold(self, vcpu: int, count: int, masked: bool) -> None:
+        for _ in range(count):
+            if self.hold_tick(vcpu, masked=masked) is None:
+                return
+
     def apply(self, item: Influence) -> None:
         """Carry out one influence; for `InputDoor`."""
         match item:
@@ -164,9 +187,11 @@ class Vm:
             case MemoryWrite(gpa, data):
                 self.memory.write(gpa, data, WriteOrigin.DEBUGGER)
             case IrqHeld(vcpu):
-                self.scheduler.held = vcpu
+                self.scheduler.mask.held = vcpu
             case IrqMask(vcpu, on):
-                (self.scheduler.masked.add if on else self.scheduler.masked.discard)(vcpu)
+                (self.scheduler.mask.masked.add if on else self.scheduler.mask.masked.discard)(vcpu)
+            case HeldTicks(vcpu, count, masked):
+                self._hold(vcpu, count, masked)
             case SwitchVcpu(vcpu):
                 self.scheduler.switch_to(vcpu)
             case Advance(ticks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from gdbstub.target import StepPolicy
 from hv.debug.command import Command, CommandContext
 
 
@@ -17,18 +18,27 @@ def _quit(context: CommandContext, words: Sequence[str]) -> None:
     context.control.quit(0, "ended by the debugger")
 
 
+_POLICIES: Final = {
+    "masked": StepPolicy.ENABLE | StepPolicy.NOIRQ,
+    "unmasked": StepPolicy.ENABLE,
+    "timers-held": StepPolicy.ENABLE | StepPolicy.NOIRQ | StepPolicy.NOTIMER,
+}
+
+
 def _step(context: CommandContext, words: Sequence[str]) -> None:
-    if words and words[0] in ("masked", "unmasked"):
-        context.control.mask_steps = words[0] == "masked"
+    steps = context.control.steps
+    if words and words[0] in _POLICIES:
+        steps.policy = _POLICIES[words[0]]
     elif words:
-        context.write("step-policy masked | unmasked\n")
+        context.write(f"step-policy {' | '.join(_POLICIES)}\n")
         return
-    now = "held back" if context.control.mask_steps else "delivered"
-    context.write(f"maskable interrupts are {now} while a step runs\n")
+    interrupts = "held back" if steps.masked else "delivered"
+    time = "stands still" if steps.timers_held else "passes"
+    context.write(f"maskable interrupts are {interrupts} while a step runs, and machine time {time}\n")
 
 
 COMMANDS: Final = (
-    Command("step-policy", "[masked|unmasked]", "interrupts during steps", _step),
+    Command("step-policy", "[masked|unmasked|timers-held]", "interrupts and time during steps", _step),
     Command("reset", "", "reset the machine; it stays stopped", _reset),
     Command("quit", "", "end the machine with status 0", _quit),
 )

@@ -21,6 +21,7 @@ from hv.debug.owner import Owner
 from hv.debug.plans import FREE_RUN, is_restricted
 from hv.debug.point_hits import PointHits
 from hv.debug.records import RunState, VcpuRecord
+from hv.debug.steps import Steps
 from hv.debug.stops import STATUS_ERROR, STATUS_OK, Ending, ending, stuck_text, triple_fault_text
 from hv.debug.waiting import IdleWait
 from hv.engines.base import EventType
@@ -68,6 +69,7 @@ class Judge:
         self.records = [VcpuRecord() for _ in vm.vcpus]
         self.ending: Ending | None = None
         self.wait = IdleWait(vm, owner)
+        self.steps = Steps(vm)
         self.limits = _limits(vm, max_ticks)
         self._ended = ended
         self._quit: Ending | None = None
@@ -123,7 +125,9 @@ class Judge:
             case HaltedForever():
                 return self._halted()
             case Stepped(vcpu):
-                return Stop(StopReason.STEP, vcpu + 1)
+                if self.steps.goes_through(outcome):
+                    return None
+                return Stop(StopReason.STEP, vcpu + 1, text=self.steps.said())
             case VcpuStopped(vcpu, left):
                 return self._vcpu_stopped(vcpu, left)
             case Suspended(SuspendReason.RESET) if not self.no_reboot:
@@ -140,6 +144,7 @@ class Judge:
                 event = InjectEvent(vcpu, EventType.SW_EXCEPTION, _VECTOR_BP, None, length)
                 self.vm.apply(event)
             case Bpt():
+                self.steps.look_for_return(vcpu, left.ids)
                 self.vm.scheduler.pass_over.add(vcpu)
                 return self.point_hits.breakpoints(vcpu, left, attached=self.debugged)
             case Watch():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, assert_never
 
 from gdbstub.target import Continue, ResumePlan, Stay, Step, StepRange, ThreadAction
@@ -16,16 +17,19 @@ def is_restricted(plan: ResumePlan, vm: Vm) -> bool:
     return any(isinstance(plan.action_for(vcpu.index + 1), Stay) for vcpu in vm.vcpus)
 
 
-def goal_of(plan: ResumePlan, vm: Vm, *, masked: bool, until: int | None) -> Goal:
+def goal_of(plan: ResumePlan, vm: Vm, *, masked: bool, until: int | None, free: Collection[int] = ()) -> Goal:
     """What `plan` asks of the scheduler until machine tick `until`; `masked` is the policy for steps.
 
-    In a replay the log alone says who runs and what is masked.
+    The vCPUs in `free` run, whatever steps the plan has for them. In a replay the log alone says who runs and
+    what is masked.
     """
     steps: dict[int, tuple[int, int] | None] = {}
     moving = set()
     for vcpu in range(len(vm.vcpus)):
         action = plan.action_for(vcpu + 1)
         match action:
+            case Step() | StepRange() if vcpu in free:
+                pass
             case Step():
                 steps[vcpu] = None
             case StepRange(start, end):

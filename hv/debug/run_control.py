@@ -15,13 +15,13 @@ from typing import Final, TypeVar
 from gdbstub.target import Event, ResumePlan, Stop, StopReason
 from hv.debug.judge import Judge
 from hv.debug.owner import Owner
-from hv.debug.plans import FREE_RUN, goal_of
+from hv.debug.plans import FREE_RUN
 from hv.debug.records import RunState
 from hv.debug.stops import STATUS_ERROR, Ending
 from hv.debug.symbols import MachineSymbols
 from hv.errors import HvError
 from hv.inputs import ConsoleInput, MachineReset, RegisterWrite
-from hv.outcomes import Goal, Idle
+from hv.outcomes import Idle
 from hv.vm import Vm
 
 T = TypeVar("T")
@@ -46,7 +46,6 @@ class RunControl(Judge):
     ) -> None:
         owner = Owner(vm.scheduler.request_stop)
         super().__init__(vm, owner, no_reboot=no_reboot, max_ticks=max_ticks, ended=ended)
-        self.mask_steps = True
         self.symbols = MachineSymbols(vm)
         self._listener: Callable[[Event], None] = lambda event: None
         self._interrupted = False
@@ -110,6 +109,7 @@ class RunControl(Judge):
         with self.owner.lock:
             self._interrupted = False
             self.plan = plan
+            self.steps.begin()
             event = self.before_resume()
             if event is None:
                 event = self._run_inline()
@@ -145,12 +145,14 @@ class RunControl(Judge):
         limit = self.vm.clock.now + INLINE_TICKS
         self.state = RunState.RUNNING
         while self.vm.clock.now < limit:
-            outcome = self.vm.run(self._goal(limit))
+            outcome = self.steps.run(self.plan, self._until(limit))
             if isinstance(outcome, Idle):
                 return None
             event = self.judge(outcome)
             if event is not None:
                 return event
+            if self.steps.timers_held:  # the clock stands still: no budget
+                return None
         return None
 
     def _run_on_thread(self) -> None:
@@ -176,18 +178,18 @@ class RunControl(Judge):
             elif self._interrupted:
                 event = Stop(StopReason.INTERRUPT, self.vm.scheduler.current + 1)
             else:
-                event = self.judge(self.vm.run(self._goal(None)))
+                event = self.judge(self.steps.run(self.plan, self._until(None)))
         return event
 
     def _stopped(self) -> None:
         self.wait.clear()
+        self.steps.end()
         if self.state is RunState.RUNNING:
             self.state = RunState.STOPPED
 
-    def _goal(self, limit: int | None) -> Goal:
+    def _until(self, limit: int | None) -> int | None:
         ends = [tick for tick, _ in self.limits]
-        until = min([*ends, limit] if limit is not None else ends, default=None)
-        return goal_of(self.plan, self.vm, masked=self.mask_steps, until=until)
+        return min([*ends, limit] if limit is not None else ends, default=None)
 
     # --- changes by a debugger (called by the owner, through `submit`) --------------------------------
 

@@ -79,17 +79,13 @@ class MachineTarget(
 
     async def step_policy(self) -> StepPolicy:
         """See `gdbstub.target.SteppingPolicy`."""
-        return StepPolicy.ENABLE | (StepPolicy.NOIRQ if self._control.mask_steps else StepPolicy(0))
+        return self._control.steps.policy
 
     async def set_step_policy(self, policy: StepPolicy) -> None:
-        """See `gdbstub.target.SteppingPolicy`. Timers follow the machine clock, which a step moves."""
-        if not policy & StepPolicy.ENABLE or policy & StepPolicy.NOTIMER:
-            raise UnsupportedError("steps can mask interrupts or not; nothing else")
-
-        def choose() -> None:
-            self._control.mask_steps = bool(policy & StepPolicy.NOIRQ)
-
-        await self._call(choose)
+        """See `gdbstub.target.SteppingPolicy`."""
+        if not policy & StepPolicy.ENABLE:
+            raise UnsupportedError("stepping cannot be left off")
+        await self._call(lambda: setattr(self._control.steps, "policy", policy))
 
     async def section_offsets(self) -> SectionOffsets | None:
         """See `gdbstub.target.Offsets`."""

@@ -12,7 +12,7 @@ import trio
 
 from gdbstub.errors import TargetError
 from gdbstub.lease import Lease, Seat
-from gdbstub.target import Client, Detach, Event, ResumePlan, Stop, StopReason
+from gdbstub.target import Client, Detach, Event, ResumePlan, StepPolicy, Stop, StopReason
 from hv.debug.run_control import RunControl
 from hv.debug.target_base import TargetBase
 from hv.errors import HvError
@@ -137,7 +137,7 @@ class TargetShared(TargetBase):
         self._control.points.remove_owner(self._client.number)
         self._control.point_hits.consoles.pop(self._client.number, None)
         self._control.forget_events()
-        self._control.mask_steps = True
+        self._control.steps.policy = StepPolicy.ENABLE | StepPolicy.NOIRQ
 
     # --- running -------------------------------------------------------------------------------------
 

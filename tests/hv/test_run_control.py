@@ -231,7 +231,7 @@ def test_steps_hold_interrupts_back_by_default_and_deliver_them_on_request(drive
     for _ in range(50):
         driver.stop(step(1))
         assert rip(driver) < 4
-    driver.control.mask_steps = False
+    driver.control.steps.masked = False
     driver.stop(step(1))
     assert rip(driver) == VECTORS + TIMER
 

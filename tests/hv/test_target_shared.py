@@ -127,9 +127,9 @@ async def test_policies_of_the_one_who_gives_control_away_end() -> None:
     with machine() as m:
         async with clients(m) as [first, second]:
             assert await first.request(monitor("step-policy unmasked")) == b"OK"
-            assert not m.control.mask_steps
+            assert not m.control.steps.masked
             assert await second.request(TAKE) == b"OK"
-            assert m.control.mask_steps
+            assert m.control.steps.masked
 
 
 @pytest.mark.parametrize("how", ["closed", "D"])
@@ -206,7 +206,7 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(last_words: bytes, w
             await client.aclose()
             await left(m, 0)
         assert len(m.control.points) == 0
-        assert m.control.mask_steps
+        assert m.control.steps.masked
         m.control.close()
         assert control_block(m) == (0,) * 8
         assert m.vm.memory.read(CODE, 3) == b"\x40\xeb\xfd"
