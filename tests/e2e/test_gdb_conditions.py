@@ -1,0 +1,63 @@
+"""Stock gdb on the demo guest: conditions and dprintf that the target evaluates, and the machine's own points."""
+
+import re
+
+from tests.e2e.conftest import Debug, StartGdb, StartMachine
+from tests.e2e.gdb_driver import Gdb
+
+
+def exits(gdb: Gdb, kind: str) -> int:
+    found = re.search(rf"^{kind} +([\d,]+)", gdb("monitor info exits"), re.MULTILINE)
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def test_a_condition_is_evaluated_in_the_target_without_an_exit(debug: Debug) -> None:
+    _, gdb = debug()
+    gdb("set breakpoint condition-evaluation target")
+    gdb("break step_count if shared_counter == 500")
+    stop = gdb.go("continue")
+    assert (stop.reason, stop.function) == ("breakpoint-hit", "step_count")
+    assert gdb.value("shared_counter") == 500
+    assert exits(gdb, "bpt") == 1
+    gdb("condition 1 shared_counter % 100 == 99 && ticks > 0")
+    gdb.go("continue")
+    assert (gdb.value("shared_counter"), exits(gdb, "bpt")) == (599, 2)
+
+
+def test_a_condition_on_an_argument_and_a_register(debug: Debug) -> None:
+    _, gdb = debug("-c", "1")
+    gdb("set breakpoint condition-evaluation target")
+    gdb("break fib if n == 7 && $rip == fib")
+    assert gdb.go("continue").function == "fib"
+    assert (gdb.value("n"), gdb.value("$rdi"), exits(gdb, "bpt")) == (7, 7, 1)
+
+
+def test_a_condition_that_cannot_be_evaluated_stops(debug: Debug) -> None:
+    _, gdb = debug()
+    gdb("set breakpoint condition-evaluation target")
+    gdb("break step_count if *(long *)0x123456789000 == 1")
+    stop = gdb.go("continue")
+    assert stop.function == "step_count"
+    assert "Cannot access memory at address 0x123456789000" in gdb.output
+
+
+def test_conditions_on_several_vcpus_lose_no_hit(debug: Debug) -> None:
+    _, gdb = debug("-c", "4")
+    gdb("set breakpoint condition-evaluation target")
+    gdb("break step_count if shared_counter >= 1000")
+    threads = set()
+    for _ in range(12):
+        threads.add(gdb.go("continue").thread)
+    assert len(threads) > 1
+    assert exits(gdb, "bpt") >= 12
+
+
+def test_dprintf_prints_in_the_target_and_the_guest_runs_on(debug: Debug) -> None:
+    _, gdb = debug()
+    gdb("set dprintf-style agent")
+    gdb("set breakpoint condition-evaluation target")
+    gdb(r'dprintf step_count,"count %lu on %s\n", shared_counter, tasks[3].name')
+    gdb("break fib if shared_counter == 20")
+    gdb.go("continue")
+    assert re.findall(r"count (\d+) on count\n", gdb.output) == [str(n) for n in range(20)]
+    assert exits(gdb, "bpt") == 21
