@@ -19,6 +19,7 @@ from gdbstub.target import Client, SectionOffsets, StepPolicy
 from hv.debug.command import CommandContext
 from hv.debug.commands import only_reads, steps
 from hv.debug.run_control import RunControl
+from hv.debug.target_btrace import TargetBranchTrace
 from hv.debug.target_files import TargetFiles
 from hv.debug.target_points import TargetPoints
 from hv.debug.target_regions import TargetRegions
@@ -34,6 +35,7 @@ class MachineTarget(
     TargetState,
     TargetPoints,
     TargetRegions,
+    TargetBranchTrace,
     TargetRestart,
     TargetFiles,
 ):

@@ -49,3 +49,7 @@ class TargetBase:
         if not 1 <= thread <= len(self._vm.vcpus):
             raise ThreadNotFoundError(thread)
         return thread - 1
+
+    def _drop(self) -> None:
+        """What belongs to this connection ends: it loses control or leaves. Called by the machine's owner;
+        each part ends its own and calls the next."""

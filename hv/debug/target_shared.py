@@ -138,6 +138,7 @@ class TargetShared(TargetBase):
         self._control.point_hits.consoles.pop(self._client.number, None)
         self._control.forget_events()
         self._control.steps.policy = StepPolicy.ENABLE | StepPolicy.NOIRQ
+        super()._drop()
 
     # --- running -------------------------------------------------------------------------------------
 

@@ -33,12 +33,12 @@ def shown_at(address: str, places: list[int], setting: str, commands: list[str])
     for place in places:
         script += [f"hbreak *{place:#x}", "continue", setting]
         for command in commands:
-            script += ["echo ===\\n", f"monitor {command}"]
-        script += ["echo ===\\n", "delete"]
+            script += ["echo ===\\n", f"monitor {command}", "echo ---\\n"]
+        script.append("delete")
         setting = "echo"
     status, text = run_batch([*script, "disconnect"])
     assert status == 0, text
-    return text.replace("\r\n", "\n").split("===\n")[1:]
+    return re.findall(r"===\n(.*?)---\n", text.replace("\r\n", "\n"), re.DOTALL)
 
 
 def _as_loaded(text: str) -> str:
@@ -58,8 +58,8 @@ def test_registers_are_shown_as_by_qemu(run: StartMachine, tmp_path: Path, avx: 
     machine = run(str(image), "--gdb", "127.0.0.1:0", "--cpu", "max", "-m", "64M")
     ours = shown_at(machine.address(), places, setting, commands)
     assert ours == [_as_loaded(text) for text in theirs]
-    assert sum(f"{n}MM07=" in ours[4] for n in "XY") == 1
-    assert ("YMM09=" in ours[4]) is avx
+    assert sum(f"{n}MM07=" in ours[3] for n in "XY") == 1
+    assert ("YMM09=" in ours[3]) is avx
 
 
 def test_what_pwndbg_asks_is_answered(debug: Debug) -> None:
@@ -77,3 +77,23 @@ def test_what_pwndbg_asks_is_answered(debug: Debug) -> None:
     assert "ENABLE=" in gdb("maint packet Qqemu.sstepbits")
     assert "Text=" not in gdb("maint packet qOffsets")
     assert "info registers" in gdb("monitor help")
+
+
+def test_the_way_that_the_guest_took_is_recorded(debug: Debug) -> None:
+    _, gdb = debug()
+    gdb("hbreak kmain")
+    gdb.go("continue")
+    gdb("record btrace bts")
+    gdb("stepi 200")
+    told = gdb("info record")
+    assert "Recording format: Branch Trace Store." in told
+    [count] = re.findall(r"Recorded (\d+) instructions in \d+ functions \(0 gaps\)", told)
+    assert 100 <= int(count) <= 201
+    assert "\tmov" in gdb("record instruction-history")
+    assert "kmain" in gdb("record function-call-history 1,+5")
+    gdb("reverse-stepi")
+    before = gdb.value("$pc")
+    gdb("stepi")
+    assert gdb.value("$pc") != before
+    gdb("record stop")
+    gdb("stepi")
