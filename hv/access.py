@@ -8,6 +8,7 @@ each, and tells the engine how far it may go before the scheduler has something 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from hv.bus import MmioBus, PortBus
@@ -16,6 +17,21 @@ from hv.device import State, Value
 from hv.engines.base import Control
 
 DEVICE_COST: Final = 500  # machine ticks per port, MMIO or MSR access: about the microsecond of an ISA cycle
+
+
+@dataclass(frozen=True, slots=True)
+class IrqRow:
+    """One input of the interrupt controller: who drives it, whether it is asserted now, and what the guest
+    has programmed for it: the vector, who gets it and how. `masked` also where nothing is programmed."""
+
+    gsi: int
+    device: str
+    asserted: bool
+    masked: bool
+    vector: int
+    delivery: str
+    trigger: str
+    destination: int
 
 
 class Board(Protocol):
@@ -83,6 +99,10 @@ class Board(Protocol):
 
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         """What a person wants to know of a part ("lapic", "ioapic", "pic"): (name, value) lines."""
+        ...
+
+    def interrupts(self) -> list[IrqRow]:
+        """The inputs of the I/O APIC, in their order; none without one."""
         ...
 
     def reset(self) -> None:

@@ -26,6 +26,7 @@ from hv.debug.target_regions import TargetRegions
 from hv.debug.target_restart import TargetRestart
 from hv.debug.target_shared import MachineLease, TargetShared
 from hv.debug.target_state import TargetState
+from hv.debug.target_tables import TargetTables
 
 _DONE: Final = object()
 
@@ -37,6 +38,7 @@ class MachineTarget(
     TargetRegions,
     TargetBranchTrace,
     TargetRestart,
+    TargetTables,
     TargetFiles,
 ):
     """One connection's view of the machine. trio only."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from hv.access import IrqRow
 from hv.bus import MmioBus, PortBus
 from hv.clock import MachineClock
 from hv.device import ByteSink, State, Value, check_header, child, header
@@ -81,6 +82,10 @@ class BareBoard:
 
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         """There are no parts to describe."""
+        return []
+
+    def interrupts(self) -> list[IrqRow]:
+        """There is no controller."""
         return []
 
     def reset(self) -> None:

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from hv.access import IrqRow
 from hv.device import ByteSink, Value
 from hv.engines.base import CpuModel, Engine, EngineCpu
 from hv.errors import ConfigError
 from hv.exits import WriteOrigin
 from hv.firmware.tables import firmware_chunks
 from hv.inputlog import Recorder, Replay, make_header
+from hv.irq.ioapic import RTE_LEVEL, RTE_MASKED
 from hv.loaders.image import BootImage
+from hv.machines import layout
 from hv.machines.board import START_2026_S, Board, BoardHooks
 from hv.memory import GuestMemory
 from hv.registers import apply_boot_state, read_int
@@ -97,6 +100,35 @@ class PcBoard(Board):
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         """See `hv.access.Board`."""
         return _DESCRIPTIONS[part](self, vcpu) if part in _DESCRIPTIONS else []
+
+    def interrupts(self) -> list[IrqRow]:
+        """See `hv.access.Board`."""
+        entries = zip(self.ioapic.high, self.ioapic.low, self.ioapic.asserted, strict=True)
+        return [
+            IrqRow(
+                gsi=pin,
+                device=_DRIVERS.get(pin, ""),
+                asserted=bool(asserted),
+                masked=bool(low & RTE_MASKED),
+                vector=low & 0xFF,
+                delivery=_DELIVERY[low >> 8 & 7],
+                trigger="level" if low & RTE_LEVEL else "edge",
+                destination=high >> 24,
+            )
+            for pin, (high, low, asserted) in enumerate(entries)
+        ]
+
+
+# Intel 82093AA datasheet, "I/O Redirection Table Registers": delivery mode.
+_DELIVERY: Final = ("fixed", "lowest", "SMI", "reserved", "NMI", "INIT", "reserved", "ExtINT")
+_DRIVERS: Final = {
+    layout.GSI_PIT: "pit",
+    layout.IRQ_KEYBOARD: "i8042",
+    layout.IRQ_COM2: "uart.1",
+    layout.IRQ_COM1: "uart.0",
+    layout.IRQ_RTC: "rtc",
+    layout.IRQ_SCI: "acpi-pm",
+}
 
 
 def _vectors(bits: int) -> str:

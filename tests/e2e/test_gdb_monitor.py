@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.conftest import Debug, StartMachine
 from tests.e2e.gdb_driver import run_batch
+from tests.e2e.machine import DEMO_PROMPT
 from tests.helpers.qemu_monitor import qemu
 
 SOURCE = Path(__file__).parents[1] / "guests" / "registers.S"
@@ -97,3 +98,21 @@ def test_the_way_that_the_guest_took_is_recorded(debug: Debug) -> None:
     assert gdb.value("$pc") != before
     gdb("record stop")
     gdb("stepi")
+
+
+def test_info_os_shows_the_machine(debug: Debug) -> None:
+    machine, gdb = debug("-c", "2")
+    gdb.begin("continue")
+    machine.expect(DEMO_PROMPT)
+    gdb.interrupt()
+    assert re.findall(r"^(\w+) +\w", gdb("info os"), re.MULTILINE)[1:] == [
+        "vcpus", "devices", "irqs", "memory", "exits",
+    ]  # fmt: skip
+    assert len(re.findall(r"^[01] +(?:running|halted) +0x", gdb("info os vcpus"), re.MULTILINE)) == 2
+    assert re.search(r"^uart\.0 +port +0x3f8 +0x3ff", gdb("info os devices"), re.MULTILINE)
+    assert re.search(r"^hpet +memory +0xfed00000 +0xfed003ff", gdb("info os devices"), re.MULTILINE)
+    assert re.search(
+        r"^4 +uart\.0 +(asserted)? +0x[0-9a-f]+ +fixed +edge +APIC 0", gdb("info os irqs"), re.MULTILINE
+    )
+    assert re.search(r"^0x100000 +0xfffffff +RAM", gdb("info os memory"), re.MULTILINE)
+    assert re.search(r"^inout +[1-9]\d*", gdb("info os exits"), re.MULTILINE)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hv.access import IrqRow
 from hv.bus import MmioBus, PortBus
 from hv.clock import MachineClock
 from hv.device import State, Value
@@ -111,6 +112,9 @@ class FakeBoard:
 
     def describe(self, part: str, vcpu: int) -> list[tuple[str, str]]:
         return [("part", part)]
+
+    def interrupts(self) -> list[IrqRow]:
+        return []
 
     def reset(self) -> None:
         self.resets += 1
