@@ -88,6 +88,12 @@ def cli() -> None:
     metavar="[HOST:]PORT|unix:PATH|stdio",
     help="Serve a debugger; stop before the first instruction.",
 )
+@click.option(
+    "--gdb-allow",
+    multiple=True,
+    metavar="CLASS",
+    help="What the debugger's `monitor` commands may touch beyond the guest: host-read, host-write.",
+)
 @click.option("--no-wait", is_flag=True, help="With --gdb: run at once.")
 @click.option(
     "--serial", metavar="stdio|null|file:F|unix:F", help="COM1. [default: stdio; with --gdb stdio: null]"

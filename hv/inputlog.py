@@ -36,6 +36,8 @@ from hv.inputs import (
     IrqMask,
     MachineReset,
     MemoryWrite,
+    MsrWrite,
+    PortAccess,
     RegisterWrite,
     SwitchVcpu,
 )
@@ -54,6 +56,8 @@ _KINDS: Final[dict[str, type[Any]]] = {
     "switch": SwitchVcpu,
     "advance": Advance,
     "inject": InjectEvent,
+    "port": PortAccess,
+    "msr": MsrWrite,
     "reset": MachineReset,
 }
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
@@ -216,7 +220,7 @@ class InputDoor:
     def __init__(
         self,
         clock: MachineClock,
-        apply: Callable[[Influence], None],
+        apply: Callable[[Influence], int | None],
         *,
         recorder: Recorder | None = None,
         replay: Replay | None = None,
@@ -231,14 +235,16 @@ class InputDoor:
         """Whether the guest may be influenced by the log only."""
         return self.replay is not None
 
-    def submit(self, item: Influence) -> None:
-        """Apply `item` at the present tick. `ReplayError` in a replay."""
+    def submit(self, item: Influence) -> int | None:
+        """Apply `item` at the present tick; what came of it, if it is one that answers. `ReplayError` in a
+        replay."""
         if self.replay is not None:
             raise ReplayError("the guest cannot be changed while a log is replayed")
         tick = self._clock.now
-        self._apply(item)
+        answer = self._apply(item)
         if self.recorder is not None:
             self.recorder.add(tick, item)
+        return answer
 
     def note(self, item: Influence) -> None:
         """Record `item`, which has been carried out at the present tick. Not in a replay."""

@@ -87,6 +87,24 @@ class InjectEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PortAccess:
+    """A debugger reads (`value` None) or writes an I/O port; reading may change a device, too."""
+
+    port: int
+    size: int
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MsrWrite:
+    """A debugger writes a model-specific register of `vcpu`."""
+
+    vcpu: int
+    msr: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class MachineReset:
     """A debugger resets the machine."""
 
@@ -101,5 +119,7 @@ Influence: TypeAlias = (
     | SwitchVcpu
     | Advance
     | InjectEvent
+    | PortAccess
+    | MsrWrite
     | MachineReset
 )

@@ -68,7 +68,7 @@ class Scheduler:
         cpus: Sequence[EngineCpu],
         board: Board,
         signals: Signals,
-        influence: Callable[[Influence], None],
+        influence: Callable[[Influence], object],
         *,
         host_clock: bool = False,
     ) -> None:

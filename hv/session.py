@@ -17,12 +17,14 @@ import trio
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from gdbstub.target import SectionOffsets
 from hv.console import Console, NullConsole, opened
 from hv.debug.run_control import RunControl
 from hv.debug.server import DebugServer, ServerAddress, parse_server, uses_stdio
 from hv.debug.stops import STATUS_ERROR, Ending
 from hv.debug.symbols import KERNEL_SCRIPT, MAX_PROGRAM, Program
 from hv.debug.target_base import result_of
+from hv.debug.target_settings import TargetSettings, parse_allowed
 from hv.engines.soft import SoftEngine
 from hv.errors import ConfigError, HvError, one_line
 from hv.guests import GuestBuildError, demo_path
@@ -51,6 +53,7 @@ class Options:
     vcpus: int | None
     cpu: str
     gdb: str | None
+    gdb_allow: tuple[str, ...]
     no_wait: bool
     serial: str | None
     symbols: str | None
@@ -76,8 +79,10 @@ def run_session(options: Options) -> int:
     serial = options.serial or ("null" if uses_stdio(address) else "stdio")
     if serial == "stdio" and uses_stdio(address):
         raise ConfigError("the debug server uses standard input and output already", "--serial stdio")
-    if options.no_wait and address is None:
-        raise ConfigError("it needs --gdb", "--no-wait")
+    allowed = parse_allowed(options.gdb_allow)
+    for option, given in (("--no-wait", options.no_wait), ("--gdb-allow", options.gdb_allow)):
+        if given and address is None:
+            raise ConfigError("it needs --gdb", option)
     if options.record and options.replay:
         raise ConfigError("a replay cannot be recorded", "--record")
     program = None if options.symbols is None else _read_symbols(options.symbols)
@@ -98,7 +103,9 @@ def run_session(options: Options) -> int:
             recorder=recorder,
             replay=replay,
         )
-        final = _run(_Plan(options, vm, console, image, address, program or image.elf))
+        offsets = SectionOffsets(image.load_bias) if image.load_bias else None
+        settings = TargetSettings(offsets, allowed)
+        final = _run(_Plan(options, vm, console, image, address, settings, program or image.elf))
         vm.door.close()
         console.close()
         _say_ending(final)
@@ -171,6 +178,7 @@ class _Plan:
     console: Console
     image: BootImage
     address: ServerAddress | None
+    settings: TargetSettings
     program: bytes | None
 
     def seen_program(self) -> Program:
@@ -215,7 +223,7 @@ class _Session:
             await nursery.start(self._signals)
             if plan.address is not None:
                 observed = not isinstance(plan.console, NullConsole)
-                server = DebugServer(self.control, plan.address, plan.image.load_bias, observed=observed)
+                server = DebugServer(self.control, plan.address, plan.settings, observed=observed)
                 await self._start_server(nursery, server)
             if plan.console.has_input and not plan.vm.door.replaying:
                 self.control.open_inputs += 1

@@ -24,7 +24,7 @@ class StepMask:
     """The masks of one machine's vCPUs. None of it is machine state."""
 
     def __init__(
-        self, cpus: Sequence[EngineCpu], clock: MachineClock, influence: Callable[[Influence], None]
+        self, cpus: Sequence[EngineCpu], clock: MachineClock, influence: Callable[[Influence], object]
     ) -> None:
         self.held: int | None = None
         """The vCPU whose next tick holds interrupts back; set by an `IrqHeld` that is applied."""

@@ -35,6 +35,8 @@ from hv.inputs import (
     IrqMask,
     MachineReset,
     MemoryWrite,
+    MsrWrite,
+    PortAccess,
     RegisterWrite,
     SwitchVcpu,
 )
@@ -177,8 +179,9 @@ class Vm:
             if self.hold_tick(vcpu, masked=masked) is None:
                 return
 
-    def apply(self, item: Influence) -> None:
-        """Carry out one influence; for `InputDoor`."""
+    def apply(self, item: Influence) -> int | None:
+        """Carry out one influence; for `InputDoor`. What a port answers; whether an MSR took its value."""
+        answer: int | None = None
         match item:
             case ConsoleInput(uart, data):
                 self.board.receive(uart, data)
@@ -198,11 +201,20 @@ class Vm:
                 self.scheduler.advance(ticks)
             case InjectEvent(vcpu, kind, vector, error, length):
                 self.vcpus[vcpu].inject(EventType(kind), vector, error, length)
+            case PortAccess(port, size, value):
+                if value is None:
+                    answer = self.board.ports.read(port, size)
+                else:
+                    self.board.ports.write(port, size, value)
+            case MsrWrite(vcpu, msr, value):
+                taken = self.vcpus[vcpu].cpu.write_msr(msr, value)
+                answer = int(taken or self.board.write_msr(vcpu, msr, value))
             case MachineReset():
                 self.reset()
             case _:
                 assert_never(item)
         self.scheduler.refresh()
+        return answer
 
     # --- state ------------------------------------------------------------------------------------
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hv.debug import (
+    commands_host,
     commands_info,
+    commands_machine,
     commands_qemu,
     commands_run,
     commands_symbols,
@@ -47,7 +49,7 @@ def steps(context: CommandContext, line: str) -> Iterator[None]:
         if command is None:
             raise CommandError(f"no command is called {' '.join(words)[:80]!r}; try `monitor help`")
         if command.touch not in context.allowed:
-            raise CommandError(f"{command.name} is not allowed: it needs {command.touch.value}")
+            raise CommandError(f"{command.name} is not allowed without --gdb-allow {command.touch.value}")
         yield from command.run(context, words) or ()
     except (ValueError, HvError) as error:
         context.write(f"{error}\n")
@@ -62,13 +64,16 @@ def run_command(context: CommandContext, line: str) -> None:
 def _help(context: CommandContext, words: Sequence[str]) -> None:
     for command in COMMANDS:
         usage = f"{command.name} {command.arguments}".strip()
-        context.write(f"{usage:<28} {command.summary}\n")
+        needs = "" if command.touch in context.allowed else f" (needs --gdb-allow {command.touch.value})"
+        context.write(f"{usage:<32} {command.summary}{needs}\n")
 
 
 COMMANDS: Final = (
     Command("help", "", "this list", _help, only_reads=True),
     *commands_qemu.COMMANDS,
     *commands_info.COMMANDS,
+    *commands_machine.COMMANDS,
+    *commands_host.COMMANDS,
     *commands_run.COMMANDS,
     *commands_symbols.COMMANDS,
 )

@@ -8,9 +8,10 @@ import trio
 
 from gdbstub.addresses import Address, AddressError, StdioAddress, parse_address
 from gdbstub.server import serve
-from gdbstub.target import Client, SectionOffsets
+from gdbstub.target import Client
 from hv.debug.run_control import RunControl
 from hv.debug.target import MachineTarget
+from hv.debug.target_settings import TargetSettings
 from hv.debug.target_shared import MachineLease
 from hv.errors import ConfigError
 
@@ -20,18 +21,17 @@ ServerAddress: TypeAlias = Address
 class DebugServer:
     """Serves `control`'s machine at the address `text` (`[HOST:]PORT`, `unix:PATH`, `stdio`).
 
-    `load_bias` is what to add to the program file's addresses, None where only the guest knows.
     `observed` says that somebody sees the guest besides its debugger.
     """
 
     def __init__(
-        self, control: RunControl, address: ServerAddress, load_bias: int | None, *, observed: bool
+        self, control: RunControl, address: ServerAddress, settings: TargetSettings, *, observed: bool
     ) -> None:
         self._control = control
         control.point_hits.expected = True
         self._observed = observed
         self._address = address
-        self._offsets = SectionOffsets(load_bias) if load_bias else None
+        self._settings = settings
         self.lease = MachineLease()
 
     async def run(self, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -45,7 +45,7 @@ class DebugServer:
             self._control.quit(0, "")
 
     def _open_target(self, client: Client) -> MachineTarget:
-        return MachineTarget(self._control, self.lease, client, self._offsets)
+        return MachineTarget(self._control, self.lease, client, self._settings)
 
 
 def parse_server(text: str) -> ServerAddress:

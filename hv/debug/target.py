@@ -24,11 +24,13 @@ from hv.debug.target_files import TargetFiles
 from hv.debug.target_points import TargetPoints
 from hv.debug.target_regions import TargetRegions
 from hv.debug.target_restart import TargetRestart
+from hv.debug.target_settings import TargetSettings
 from hv.debug.target_shared import MachineLease, TargetShared
 from hv.debug.target_state import TargetState
 from hv.debug.target_tables import TargetTables
 
 _DONE: Final = object()
+_DEFAULT_SETTINGS: Final = TargetSettings()
 
 
 class MachineTarget(
@@ -44,10 +46,14 @@ class MachineTarget(
     """One connection's view of the machine. trio only."""
 
     def __init__(
-        self, control: RunControl, lease: MachineLease, client: Client, offsets: SectionOffsets | None
+        self,
+        control: RunControl,
+        lease: MachineLease,
+        client: Client,
+        settings: TargetSettings = _DEFAULT_SETTINGS,
     ) -> None:
         super().__init__(control, lease, client)
-        self._offsets = offsets
+        self._settings = settings
         self._description = x86_64(avx=self._has_avx())
 
     def _has_avx(self) -> bool:
@@ -73,7 +79,7 @@ class MachineTarget(
         """See `gdbstub.target.Monitor`."""
         vcpu = self._vcpu(thread)
         await self.before_command(command)
-        work = steps(CommandContext(self._control, vcpu, write), command)
+        work = steps(CommandContext(self._control, vcpu, write, self._settings.allowed), command)
         while await self._call(lambda: next(work, _DONE)) is not _DONE:
             await trio.lowlevel.checkpoint()
 
@@ -93,4 +99,4 @@ class MachineTarget(
 
     async def section_offsets(self) -> SectionOffsets | None:
         """See `gdbstub.target.Offsets`."""
-        return self._offsets or await self.kernel_offsets()
+        return self._settings.offsets or await self.kernel_offsets()

@@ -82,6 +82,8 @@ def checked(line: str) -> str:
         (["--gdb", "no-such-host.invalid:1234"], r"--gdb"),
         (["--gdb", "stdio", "--serial", "stdio"], r"--serial stdio"),
         (["--no-wait"], r"--no-wait.*--gdb"),
+        (["--gdb-allow", "host-read"], r"--gdb-allow.*--gdb"),
+        (["--gdb", "0", "--gdb-allow", "all"], r"--gdb-allow.*'all'.*host-read"),
         (["--serial", "nowhere"], r"--serial.*nowhere"),
         (["--serial", "file:"], r"--serial"),
         (["--serial", "file:/nonexistent/log"], r"--serial.*No such file"),

@@ -116,3 +116,15 @@ def test_info_os_shows_the_machine(debug: Debug) -> None:
     )
     assert re.search(r"^0x100000 +0xfffffff +RAM", gdb("info os memory"), re.MULTILINE)
     assert re.search(r"^inout +[1-9]\d*", gdb("info os exits"), re.MULTILINE)
+
+
+def test_memory_goes_to_a_file_only_where_the_user_allows_it(debug: Debug, tmp_path: Path) -> None:
+    file = tmp_path / "memory"
+    _, gdb = debug()
+    start = gdb.value("$pc")
+    refusal = "memsave is not allowed without --gdb-allow host-write\n"
+    assert gdb(f"monitor memsave {start:#x} 16 {file}") == refusal
+    assert not file.exists()
+    _, gdb = debug("--gdb-allow", "host-write")
+    assert gdb(f"monitor memsave {start:#x} 16 {file}") == f"16 bytes written to {file}\n"
+    assert file.read_bytes()[0] == gdb.value("*(unsigned char *)$pc")

@@ -16,12 +16,14 @@ from gdbstub.target import (
 from hv.debug.run_control import RunControl
 from hv.debug.stops import Ending
 from hv.debug.target import MachineTarget
+from hv.debug.target_settings import TargetSettings
 from hv.debug.target_shared import MachineLease
 from hv.engines.soft import SoftEngine
 from hv.exits import WriteOrigin
 from hv.machines.bare import build_bare
 from hv.vm import Vm
 
+_SETTINGS = TargetSettings()
 CODE = 0x7C00
 CONTINUE = ResumePlan((ThreadAction(Continue()),))
 STEP = ResumePlan((ThreadAction(Step(), 1), ThreadAction(Continue())))
@@ -41,9 +43,9 @@ class Machine:
         self.control = RunControl(self.vm, ended=self.endings.append)
         self.lease = MachineLease()
 
-    def target(self, number: int = 1) -> MachineTarget:
+    def target(self, number: int = 1, settings: TargetSettings = _SETTINGS) -> MachineTarget:
         """The target of one more connection."""
-        return MachineTarget(self.control, self.lease, Client(f"client {number}", number), None)
+        return MachineTarget(self.control, self.lease, Client(f"client {number}", number), settings)
 
 
 @contextlib.contextmanager

@@ -128,6 +128,8 @@ def test_statistics_say_what_was_done(tmp_path: Path) -> None:
         ("--record", "a", "--replay", "b"),
         ("--symbols", __file__),
         ("--no-wait",),
+        ("--gdb-allow", "host-read"),
+        ("--gdb", "0", "--gdb-allow", "everything"),
         ("--clock", "cuckoo"),
         ("--frobnicate",),
         ("one", "two"),

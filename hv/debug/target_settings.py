@@ -1,0 +1,32 @@
+"""What the user chose for the debug server's clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gdbstub.target import SectionOffsets
+from hv.debug.command import GUEST_ONLY, Touch
+from hv.errors import ConfigError
+
+_CLASSES: Final = {touch.value: touch for touch in Touch if touch is not Touch.GUEST}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """`offsets` of the program, None where only the guest knows them; what `monitor` commands of a client may
+    touch (`allowed`)."""
+
+    offsets: SectionOffsets | None = None
+    allowed: frozenset[Touch] = GUEST_ONLY
+
+
+def parse_allowed(words: Sequence[str]) -> frozenset[Touch]:
+    """The classes of `--gdb-allow`, each word a list with commas; the guest always. `ConfigError`."""
+    allowed = set(GUEST_ONLY)
+    for name in (part for word in words for part in word.split(",")):
+        if name not in _CLASSES:
+            raise ConfigError(f"{name!r} is none of {', '.join(sorted(_CLASSES))}", "--gdb-allow")
+        allowed.add(_CLASSES[name])
+    return frozenset(allowed)
