@@ -185,6 +185,18 @@ class Shared(Protocol):
         ...
 
 
+@runtime_checkable
+class Relayout(Protocol):
+    """A `description` that may follow the processor's mode.
+
+    A client keeps the layout that it has read, so `description` changes only when it reads anew.
+    """
+
+    async def latch_description(self, thread: int) -> None:
+        """A client begins to read the description: it is now the one for how `thread` stands."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """The optional Protocols that a target satisfies; None for one that it lacks."""
@@ -206,6 +218,7 @@ class Capabilities:
     branch_trace: BranchTrace | None = None
     non_stop: NonStop | None = None
     shared: Shared | None = None
+    relayout: Relayout | None = None
 
     @classmethod
     def of(cls, target: Target) -> Capabilities:
@@ -242,5 +255,6 @@ _PROTOCOLS: dict[str, type] = {
     "branch_trace": BranchTrace,
     "non_stop": NonStop,
     "shared": Shared,
+    "relayout": Relayout,
 }
 """Field to Protocol."""

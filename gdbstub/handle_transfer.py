@@ -24,7 +24,11 @@ def _document(lines: Sequence[str]) -> bytes:
 
 
 async def _features(context: Context, annex: str) -> bytes | None:
-    return context.target.description.target_xml if annex == "target.xml" else None
+    if annex != "target.xml":
+        return None
+    if context.capabilities.relayout is not None:
+        await context.capabilities.relayout.latch_description(context.general_thread())
+    return context.target.description.target_xml
 
 
 async def _threads(context: Context, annex: str) -> bytes | None:

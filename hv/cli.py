@@ -94,6 +94,13 @@ def cli() -> None:
     metavar="CLASS",
     help="What the debugger's `monitor` commands may touch beyond the guest: host-read, host-write.",
 )
+@click.option(
+    "--gdb-tdesc",
+    type=click.Choice(["x86-64", "i386", "i8086", "auto"]),
+    default="x86-64",
+    show_default=True,
+    help="The registers that debuggers see: i8086 for 16-bit code; auto follows the mode.",
+)
 @click.option("--no-wait", is_flag=True, help="With --gdb: run at once.")
 @click.option(
     "--serial", metavar="stdio|null|file:F|unix:F", help="COM1. [default: stdio; with --gdb stdio: null]"

@@ -24,6 +24,7 @@ from hv.debug.server import DebugServer, ServerAddress, parse_server, uses_stdio
 from hv.debug.stops import STATUS_ERROR, Ending
 from hv.debug.symbols import KERNEL_SCRIPT, MAX_PROGRAM, Program
 from hv.debug.target_base import result_of
+from hv.debug.target_layout import MODES_SCRIPT, Layout
 from hv.debug.target_settings import TargetSettings, parse_allowed
 from hv.engines.soft import SoftEngine
 from hv.errors import ConfigError, HvError, one_line
@@ -54,6 +55,7 @@ class Options:
     cpu: str
     gdb: str | None
     gdb_allow: tuple[str, ...]
+    gdb_tdesc: str
     no_wait: bool
     serial: str | None
     symbols: str | None
@@ -80,7 +82,12 @@ def run_session(options: Options) -> int:
     if serial == "stdio" and uses_stdio(address):
         raise ConfigError("the debug server uses standard input and output already", "--serial stdio")
     allowed = parse_allowed(options.gdb_allow)
-    for option, given in (("--no-wait", options.no_wait), ("--gdb-allow", options.gdb_allow)):
+    needy = (
+        ("--no-wait", options.no_wait),
+        ("--gdb-allow", bool(options.gdb_allow)),
+        ("--gdb-tdesc", options.gdb_tdesc != Layout.X86_64.value),
+    )
+    for option, given in needy:
         if given and address is None:
             raise ConfigError("it needs --gdb", option)
     if options.record and options.replay:
@@ -104,7 +111,7 @@ def run_session(options: Options) -> int:
             replay=replay,
         )
         offsets = SectionOffsets(image.load_bias) if image.load_bias else None
-        settings = TargetSettings(offsets, allowed)
+        settings = TargetSettings(offsets, allowed, Layout(options.gdb_tdesc))
         final = _run(_Plan(options, vm, console, image, address, settings, program or image.elf))
         vm.door.close()
         console.close()
@@ -194,6 +201,10 @@ class _Plan:
     def gdb_command(self, where: str) -> str:
         """How to start gdb with the server at `where`."""
         options, connect = self.options, f"-ex 'target remote {where}'"
+        if self.settings.layout is Layout.AUTO:
+            return f"gdb {connect} -x {shlex.quote(str(MODES_SCRIPT))}"
+        if self.settings.layout is not Layout.X86_64:
+            return f"gdb {connect}"
         if self.image.link_base is None:
             return f"gdb {shlex.quote(options.symbols or options.image or str(demo_path()))} {connect}"
         script = f"gdb {connect} -x {shlex.quote(str(KERNEL_SCRIPT))}"

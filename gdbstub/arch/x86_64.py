@@ -73,11 +73,11 @@ def _bits(name: str, size: int, **positions: int | tuple[int, int]) -> Flags:
     return Flags(name, size, tuple(fields))
 
 
-_EFLAGS = _bits(
+EFLAGS = _bits(
     "i386_eflags", 4, CF=0, PF=2, AF=4, ZF=6, SF=7, TF=8, IF=9, DF=10, OF=11,
     IOPL=(12, 13), NT=14, RF=16, VM=17, AC=18, VIF=19, VIP=20, ID=21,
 )  # fmt: skip
-_MXCSR = _bits(
+MXCSR = _bits(
     "i386_mxcsr", 4, IE=0, DE=1, ZE=2, OE=3, UE=4, PE=5, DAZ=6, IM=7, DM=8, ZM=9, OM=10, UM=11, PM=12,
     RC=(13, 14), FZ=15,
 )  # fmt: skip
@@ -102,7 +102,7 @@ _DR7 = _bits(
 _APIC_BASE = _bits("apic_base_flags", 8, BSP=8, EXTD=10, EN=11, BASE=(12, 51))
 _MODE = Enumeration("cpu_mode", 4, MODES)
 
-_VECTOR_TYPES = (
+VECTOR_TYPES = (
     Vector("v4f", "ieee_single", 4),
     Vector("v2d", "ieee_double", 2),
     Vector("v16i8", "int8", 16),
@@ -138,8 +138,8 @@ _GPR_ROWS = (
     *((f"r{n}", "int64", None, n) for n in range(10, 16)),
     ("rip", "code_ptr", "pc", 16),
 )
-_SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
-_X87_CONTROL = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
+SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
+X87_CONTROL = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
 
 
 def _core() -> Feature:
@@ -151,11 +151,11 @@ def _core() -> Feature:
                 for name, kind, generic, dwarf in _GPR_ROWS
             ),
             Register("eflags", 32, "i386_eflags", generic="flags", dwarf=49),
-            *(Register(name, 32, "int32") for name in _SELECTORS),
+            *(Register(name, 32, "int32") for name in SELECTORS),
             *(Register(f"st{n}", 80, "i387_ext", dwarf=33 + n) for n in range(8)),
-            *(Register(name, 32, "int", group="float") for name in _X87_CONTROL),
+            *(Register(name, 32, "int", group="float") for name in X87_CONTROL),
         ),
-        types=(_EFLAGS,),
+        types=(EFLAGS,),
     )
 
 
@@ -166,7 +166,7 @@ def _sse() -> Feature:
             *(Register(f"xmm{n}", 128, "vec128", dwarf=17 + n) for n in range(16)),
             Register("mxcsr", 32, "i386_mxcsr", group="vector"),
         ),
-        types=(*_VECTOR_TYPES, _MXCSR),
+        types=(*VECTOR_TYPES, MXCSR),
     )
 
 
@@ -191,8 +191,8 @@ SYSTEM_ROWS: tuple[tuple[str, int, str], ...] = (
     ("efer", 64, "efer_flags"),
     ("xcr0", 64, "xcr0_flags"),
     *((f"{segment}_base", 64, "uint64") for segment in ("cs", "ss", "ds", "es")),
-    *((f"{segment}_limit", 32, "uint32") for segment in _SELECTORS),
-    *((f"{segment}_attr", 32, "segment_attr") for segment in _SELECTORS),
+    *((f"{segment}_limit", 32, "uint32") for segment in SELECTORS),
+    *((f"{segment}_attr", 32, "segment_attr") for segment in SELECTORS),
     ("gdtr_base", 64, "uint64"),
     ("gdtr_limit", 32, "uint32"),
     ("idtr_base", 64, "uint64"),
@@ -230,12 +230,13 @@ READ_ONLY = frozenset({"tsc", "cpl", "mode", "ticks", "retired", "linear_pc"})
 """Registers of the group that clients cannot write. A call from gdb must not turn back the clock."""
 
 
-def _system() -> Feature:
+def system_feature(rows: tuple[tuple[str, int, str], ...] = SYSTEM_ROWS) -> Feature:
+    """The group `system` as a feature of our own."""
     return Feature(
         "org.hv.x86.system",
         tuple(
             Register(name, bits, kind, group="system", save_restore=False, read_only=name in READ_ONLY)
-            for name, bits, kind in SYSTEM_ROWS
+            for name, bits, kind in rows
         ),
         types=(_CR0, _CR3, _CR4, _EFER, _XCR0, _ATTR, _DR6, _DR7, _APIC_BASE, _MODE),
         general=False,
@@ -258,7 +259,7 @@ def x86_64(*, avx: bool = False, linux: bool = False) -> Description:
         features.append(_avx())
     if linux:
         features.append(_linux())
-    features += [_segments(), _system()]
+    features += [_segments(), system_feature()]
     return Description(
         architecture="i386:x86-64",
         features=tuple(features),

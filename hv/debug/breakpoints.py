@@ -14,6 +14,7 @@ from typing import Final
 
 from gdbstub.predicate import Op, Program
 from gdbstub.target import BreakpointKind, Stop, WatchKind
+from hv.debug.register_names import engine_name
 from hv.engines.base import AddressSpace, Engine, PointLimits, PredicateStep, WatchAccess
 
 MACHINE: Final = 0
@@ -71,7 +72,7 @@ class Entry:
 def bind(program: Program) -> tuple[PredicateStep, ...]:
     """A program as engines take it. A debugger's `rip` is the linear address of the next instruction."""
     return tuple(
-        PredicateStep(step.op, step.value, "linear_pc" if step.name == "rip" else step.name)
+        PredicateStep(step.op, step.value, engine_name(step.name))
         for step in program.code
         if step.op is not Op.PRINT
     )

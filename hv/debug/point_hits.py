@@ -14,6 +14,7 @@ from gdbstub.evaluator import EvaluationError, evaluate
 from gdbstub.target import BreakpointKind, Stop, StopReason, WatchHit
 from hv.debug.breakpoints import MACHINE, BreakpointTable, Entry, ExecutionPoint, WatchPoint
 from hv.debug.records import PendingStop
+from hv.debug.register_names import engine_name
 from hv.engines.base import AddressSpace
 from hv.exits import Bpt, Watch, WriteOrigin
 from hv.exits import WatchHit as EngineHit
@@ -125,7 +126,7 @@ class PointHits:
 
         def read_register(name: str) -> int | None:
             try:
-                return registers.get("linear_pc" if name == "rip" else name)
+                return registers.get(engine_name(name))
             except KeyError:
                 return None
 

@@ -12,8 +12,6 @@ from typing import Final
 
 import trio
 
-from gdbstub.arch.x86_64 import x86_64
-from gdbstub.description import Description
 from gdbstub.errors import UnsupportedError
 from gdbstub.target import Client, SectionOffsets, StepPolicy
 from hv.debug.command import CommandContext
@@ -54,15 +52,7 @@ class MachineTarget(
     ) -> None:
         super().__init__(control, lease, client)
         self._settings = settings
-        self._description = x86_64(avx=self._has_avx())
-
-    def _has_avx(self) -> bool:
-        return self._vm.config.get("cpu") in ("x86-64-v3", "max")
-
-    @property
-    def description(self) -> Description:
-        """See `gdbstub.target.Target`."""
-        return self._description
+        self.layout = settings.layout
 
     async def kill(self) -> None:
         """See `gdbstub.target.Killable`."""

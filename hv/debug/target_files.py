@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gdbstub.target import SectionOffsets
-from hv.debug.target_base import TargetBase
+from hv.debug.target_layout import Layout, TargetLayout
+
+_EI_CLASS: Final = 4
+_CLASS_64: Final = b"\x02"
 
 
-class TargetFiles(TargetBase):
+class TargetFiles(TargetLayout):
     """`VirtualFiles`, and where a kernel that moved itself is."""
 
     async def executable(self) -> str | None:
         """See `gdbstub.capabilities.VirtualFiles`."""
         await self._control.symbols.find_kernel(self._call)
         found = await self._call(self._control.symbols.file)
-        return None if found is None else found[0]
+        return None if found is None or not self._fits(found[1]) else found[0]
+
+    def _fits(self, program: bytes) -> bool:
+        """Whether gdb can load `program` beside the registers that it is shown."""
+        return self.layout is Layout.X86_64 or program[_EI_CLASS : _EI_CLASS + 1] != _CLASS_64
 
     async def read_file(self, path: str) -> bytes | None:
         """See `gdbstub.capabilities.VirtualFiles`."""

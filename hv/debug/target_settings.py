@@ -8,6 +8,7 @@ from typing import Final
 
 from gdbstub.target import SectionOffsets
 from hv.debug.command import GUEST_ONLY, Touch
+from hv.debug.target_layout import Layout
 from hv.errors import ConfigError
 
 _CLASSES: Final = {touch.value: touch for touch in Touch if touch is not Touch.GUEST}
@@ -16,10 +17,11 @@ _CLASSES: Final = {touch.value: touch for touch in Touch if touch is not Touch.G
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
     """`offsets` of the program, None where only the guest knows them; what `monitor` commands of a client may
-    touch (`allowed`)."""
+    touch (`allowed`); and the `layout` of registers."""
 
     offsets: SectionOffsets | None = None
     allowed: frozenset[Touch] = GUEST_ONLY
+    layout: Layout = Layout.X86_64
 
 
 def parse_allowed(words: Sequence[str]) -> frozenset[Touch]:

@@ -10,15 +10,23 @@ from collections.abc import Sequence
 
 from gdbstub.errors import MemoryAccessError, RegisterError
 from gdbstub.target import ThreadInfo
+from hv.debug.register_names import LOW_HALVES, LOW_SIZE, engine_name
 from hv.debug.target_base import TargetBase
 from hv.inputs import MemoryWrite
 from hv.paging import writable_pieces
 
 
 @functools.lru_cache
-def _with_linear_pc(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The engine's names for what clients ask: their program counter is a linear address."""
-    return tuple("linear_pc" if name == "rip" else name for name in names)
+def _engine_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """The engine's names for what clients ask; whether low halves are among them."""
+    return tuple(engine_name(name) for name in names), not LOW_HALVES.keys().isdisjoint(names)
+
+
+def _halved(names: Sequence[str], values: Sequence[bytes | None]) -> list[bytes | None]:
+    return [
+        value[:LOW_SIZE] if value is not None and name in LOW_HALVES else value
+        for name, value in zip(names, values, strict=True)
+    ]
 
 
 class TargetState(TargetBase):
@@ -34,8 +42,9 @@ class TargetState(TargetBase):
 
     async def read_registers(self, thread: int, names: Sequence[str]) -> Sequence[bytes | None]:
         """See `gdbstub.target.Target`."""
-        vcpu, linear = self._vm.vcpus[self._vcpu(thread)], _with_linear_pc(tuple(names))
-        return await self._call(lambda: vcpu.get_many(linear))
+        vcpu, (known, halves) = self._vm.vcpus[self._vcpu(thread)], _engine_names(tuple(names))
+        values = await self._call(lambda: vcpu.get_many(known))
+        return _halved(names, values) if halves else values
 
     async def write_registers(self, thread: int, values: Sequence[tuple[str, bytes]]) -> None:
         """See `gdbstub.target.Target`."""
@@ -43,7 +52,7 @@ class TargetState(TargetBase):
         await self._call(lambda: self._write_registers(vcpu, values))
 
     def _write_registers(self, vcpu: int, values: Sequence[tuple[str, bytes]]) -> None:
-        values = [(name, self._offset(vcpu, value) if name == "rip" else value) for name, value in values]
+        values = [self._whole(vcpu, name, value) for name, value in values]
         present = self._vm.vcpus[vcpu].get_many([name for name, _ in values])
         changed = tuple(pair for pair, now in zip(values, present, strict=True) if pair[1] != now)
         if not changed:
@@ -54,6 +63,16 @@ class TargetState(TargetBase):
             raise RegisterError(str(error.args[0]), "unknown") from None
         except ValueError as error:
             raise RegisterError(changed[0][0], str(error)) from None
+
+    def _whole(self, vcpu: int, name: str, value: bytes) -> tuple[str, bytes]:
+        """What to write for `value` in a debugger's register; the other half of a register stays."""
+        whole = LOW_HALVES.get(name, name)
+        if whole == "rip":
+            return whole, self._offset(vcpu, value)
+        if whole != name:
+            [present] = self._vm.vcpus[vcpu].get_many([whole])
+            value += (present or b"")[LOW_SIZE:]
+        return whole, value
 
     def _offset(self, vcpu: int, linear: bytes) -> bytes:
         """The RIP that makes the linear address `linear` the next instruction's."""
