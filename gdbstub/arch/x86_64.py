@@ -19,6 +19,23 @@ Conventions of the `system` group, all of them read through ``p``:
 gdb for x86 knows its own register groups only: it shows the `system` registers with ``info registers`` or by
 name, and saves and restores them around a function call, ``save-restore="no"`` or not.
 
+The description names the OSABI "none" and leaves out the feature ``org.gnu.gdb.i386.linux``. What stock gdb
+(13.1) makes of that, and of the alternative:
+
+=========================  ======================================  =====================================
+file loaded in gdb         this description                        with the feature (`linux`)
+=========================  ======================================  =====================================
+none, or like a vmlinux    OSABI none                              OSABI GNU/Linux
+with a GNU/Linux ABI note  OSABI GNU/Linux, which changes nothing  OSABI GNU/Linux
+``info proc mappings``     "Not supported on this target"          shows ``/proc/1/maps`` of `vFile`
+writing the PC             writes the PC                           the same; other versions: orig_rax too
+step over a breakpoint     in place, nothing written               tries a copy at AT_ENTRY (displaced)
+=========================  ======================================  =====================================
+
+The file's OSABI goes before the description's, but gdb's support for Linux processes needs the feature:
+without it no file makes gdb write a copied instruction into the guest or a register that is not there.
+Calls and ``finish`` work. Memory maps are to be had from ``monitor info mem``.
+
 Sources: *Debugging with GDB*, appendix "Target Descriptions", section "x86 Features"; Intel SDM
 volume 3, chapters "System Architecture Overview", "Debug, Branch Profile, TSC ...", and "VM Control
 Structures" (access rights), volume 4 "Model-Specific Registers"; System V ABI for x86-64, "DWARF
