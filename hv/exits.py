@@ -86,13 +86,28 @@ class NmiWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class EventInFlight:
+    """An event whose delivery is not finished. `kind` is an `hv.engines.base.EventType`."""
+
+    kind: int
+    vector: int
+    error: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ExceptionExit:
-    """An intercepted exception, before delivery. `value` is CR2 of a page fault or the DR6 bits of a #DB."""
+    """An intercepted exception, before delivery. `value` is CR2 of a page fault or the DR6 bits of a #DB.
+
+    `during`: the event whose delivery raised it; the engine keeps it and delivers it at the next entry, past
+    this exit if `control.pass_exception` is set. `chain`: then, all events since the first.
+    """
 
     rip: int
     vector: int
     error: int | None
     value: int
+    during: EventInFlight | None = None
+    chain: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +150,22 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One exception of a triple fault's chain, as it was raised."""
+    """One event of the chain that leads to a triple fault or a nested exception, as it was raised.
+
+    `kind` is an `hv.engines.base.EventType`: an exception, or what came first and could not be delivered.
+    """
 
     vector: int
     error: int | None
     cr2: int
     rip: int
+    kind: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TripleFault:
-    """The vCPU shut down; `chain` holds the faults that led to it, the newest last."""
+    """The vCPU shut down; `chain` holds every event that led to it, the newest last: the first event, the
+    exceptions its delivery raised, #DF in its place, and the exception that its delivery raised."""
 
     rip: int
     chain: tuple[Fault, ...]

@@ -107,14 +107,19 @@ typedef struct {
     uint8_t tpr_threshold;   /* leave with TPR when CR8 falls below it; 0 = off */
     uint8_t step_range;      /* leave with MTRAP when rip leaves [step_start, step_end), after >= 1 tick */
     uint8_t branch_trace;    /* taken branches and events are recorded: accel_branches() */
-    uint8_t reserved0[2];
-    uint32_t exception_exit; /* bit v: exception v leaves with EXCEPTION before delivery */
+    uint8_t pass_exception;  /* this entry passes over the EXCEPTION exit that the event in flight led to */
+    uint8_t reserved0;
+    uint32_t exception_exit; /* bit v: exception v leaves with EXCEPTION before delivery; see there */
     uint32_t pause_cost;     /* machine ticks that a PAUSE without exit takes; `until` comes nearer by as much */
     uint64_t step_start, step_end;
     /* event to inject at the next entry */
     uint8_t inject_valid, inject_type, inject_vector, inject_has_error;
     uint32_t inject_error;
     uint32_t inject_length;  /* bytes of the soft event's instruction: saved RIP = RIP + length */
+    /* The event that was being delivered when an exception left with EXCEPTION (VMX's IDT-vectoring information). The next entry
+     * delivers it again, or, with an exception injected, what the two make together: one after the other, #DF, triple fault. */
+    uint8_t inflight_valid, inflight_type, inflight_vector, inflight_has_error;
+    uint32_t inflight_error, inflight_length;
     uint32_t reserved2;
     /* time: machine ticks = time_base + ticks of this CPU; PAUSE moves it (pause_cost) */
     int64_t time_base;
@@ -163,7 +168,9 @@ enum accel_exit_kind {
     ACCEL_EXIT_WRMSR,         /* number = MSR, value; accel_answer() accepts it, or inject #GP */
     ACCEL_EXIT_IRQ_WINDOW,
     ACCEL_EXIT_NMI_WINDOW,
-    ACCEL_EXIT_EXCEPTION,     /* vector, has_error, error, value = CR2 or DR6 bits */
+    ACCEL_EXIT_EXCEPTION,     /* vector, has_error, error, value = CR2 or DR6 bits; control.inflight_*. Not delivered, CR2 and DR6 not
+                               * written. Raised by an instruction: inject it to go on. Raised by the delivery of another event:
+                               * enter with control.pass_exception. Soft events (INT n, INT3, INTO, ICEBP) do not leave. */
     ACCEL_EXIT_TPR,           /* CR8 fell below tpr_threshold */
     ACCEL_EXIT_CR8,           /* CR8 was written; value = new TPR class (0-15); the write has been done */
     ACCEL_EXIT_WATCH,         /* hits: accel_watch_hits() */
@@ -264,8 +271,12 @@ int accel_point_limit(accel_machine *m, uint64_t id, const accel_limits *limits)
 /* Hits of it that counted, since it was added. */
 int accel_point_hits(accel_machine *m, uint64_t id, uint64_t *hits);
 
-typedef struct { uint64_t rip, cr2; uint32_t error; uint8_t vector, has_error, reserved[2]; } accel_fault;
-size_t accel_fault_chain(accel_cpu *c, accel_fault *chain, size_t max); /* newest last; at most 3 */
+/* How a TRIPLE_FAULT or a nested EXCEPTION came about, oldest first: the event whose delivery failed (type: enum accel_event),
+ * each exception that its delivery and theirs raised, #DF in its place, and last the one that could not be delivered or left.
+ * cr2: as it was when the entry was made, for a #PF its own address. */
+enum { ACCEL_MAX_CHAIN = 8 };
+typedef struct { uint64_t rip, cr2; uint32_t error; uint8_t vector, has_error, type, reserved; } accel_fault;
+size_t accel_fault_chain(accel_cpu *c, accel_fault *chain, size_t max);
 
 /* The way that the CPU took, recorded while control.branch_trace is set: every taken branch and every delivered event, as
  * linear addresses. from: the branch (an event: the instruction that caused or asked for it, else the one it came before);

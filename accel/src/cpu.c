@@ -250,8 +250,8 @@ void accel_cpu_reset(accel_cpu *c, int init) {
     c->pending_dbg = 0;
     c->monitor_addr = 0;
     c->monitor_armed = 0;
-    memset(&c->inflight, 0, sizeof c->inflight);
-    c->ctl.inject_valid = 0;
+    clear_injection(c);
+    clear_inflight(c);
     c->ctl.nmi_pending = 0;
     c->ctl.intr_line = 0;
     bool boot_cpu = c->apic_base & 0x100;

@@ -296,7 +296,6 @@ struct accel_cpu {
     uint64_t rng;          /* seeded generator of RDRAND/RDSEED */
     uint64_t monitor_addr; uint8_t monitor_armed;
     uint64_t pending_dbg;  /* DR6 bits of a #DB trap to deliver at the next boundary */
-    struct { uint8_t valid, type, vector, has_error; uint32_t error, length; } inflight;
     uint64_t ticks, extra; /* extra: ticks that are not retired instructions */
 
     /* identity and model */
@@ -314,7 +313,7 @@ struct accel_cpu {
     struct answer answers[MAX_ANSWERS]; uint8_t answer_count, answer_used, answer_wanted;
     struct io_write io[MAX_IO_WRITES]; uint8_t io_count;
     accel_hit hits[MAX_HITS]; uint8_t hit_count;
-    accel_fault chain[3]; uint8_t chain_count;
+    accel_fault chain[ACCEL_MAX_CHAIN]; uint8_t chain_count;
     uint8_t origin;        /* enum accel_origin of writes under way */
     uint8_t mtrap_due;     /* a tick has passed under the monitor trap and is not reported yet */
     uint8_t tf_after;      /* the instruction traps by TF as it leaves it (SYSCALL, SYSRET) */
@@ -323,6 +322,7 @@ struct accel_cpu {
     uint32_t break_dr;     /* DR6 bits of the instruction breakpoints met by the check op that left, or 0 and then ... */
     uint64_t break_ids[MAX_HITS]; uint32_t break_count; /* ... the debugger's that are hit */
     int64_t slice_fuel;    /* what conditions may still spend before the stop word is looked at */
+    uint8_t pass_now;      /* enum pass, of this entry */
     accel_stats stats;
     struct trace trace;
 
@@ -370,6 +370,17 @@ bool set_cr4(accel_cpu *c, uint64_t v);
 bool set_efer(accel_cpu *c, uint64_t v);
 bool model_has(const accel_cpu *c, int feature);        /* FEAT_* of the generated table */
 void cpuid(accel_cpu *c, uint32_t leaf, uint32_t sub, uint32_t out[4]);
+/* All fields: they are saved, and what has been delivered is no state. */
+INLINE void clear_injection(accel_cpu *c) {
+    accel_control *k = &c->ctl;
+    k->inject_valid = k->inject_type = k->inject_vector = k->inject_has_error = 0;
+    k->inject_error = k->inject_length = 0;
+}
+INLINE void clear_inflight(accel_cpu *c) {
+    accel_control *k = &c->ctl;
+    k->inflight_valid = k->inflight_type = k->inflight_vector = k->inflight_has_error = 0;
+    k->inflight_error = k->inflight_length = 0;
+}
 INLINE bool is_long(const accel_cpu *c) { return c->efer & EFER_LMA; }
 INLINE bool is_code64(const accel_cpu *c) { return (c->key & K_CODE) == K_CODE64; }
 INLINE bool is_real_or_vm(const accel_cpu *c) { return !(c->cr0 & CR0_PE) || (c->flags & F_VM); }
@@ -471,8 +482,14 @@ INLINE bool tracing(const accel_cpu *c) { return c->ctl.branch_trace || ((c->fla
 /* ---- event.c ------------------------------------------------------------------------------------------------ */
 
 struct event { uint8_t type, vector, has_error; uint32_t error, length; uint64_t cr2; };
-/* Delivers through the IDT/IVT at c->rip, with nested-fault rules; one tick. False: triple fault (exit filled). */
-bool deliver_event(accel_cpu *c, struct event e);
+enum delivery_end { DELIVERED, DELIVERY_TRIPLE_FAULT, DELIVERY_EXIT };
+/* Delivers through the IDT/IVT at c->rip, with nested-fault rules; one tick. `nested`: e has been tried and raised this.
+ * pass: of the exceptions that e itself raises, none leaves, or all but #DF, or each. Not DELIVERED: c->exit is filled;
+ * DELIVERY_EXIT took no tick, and the event is in flight. */
+enum pass { PASS_NONE, PASS_SECOND, PASS_DOUBLE };
+enum delivery_end deliver_event(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass);
+/* Whether the owner wants to see f first; then c->exit is filled. */
+bool exception_leaves(accel_cpu *c, const struct fault *f);
 
 /* ---- op_segment.c -------------------------------------------------------------------------------------------- */
 

@@ -13,6 +13,7 @@ struct delivery {
     u32 ext;     /* EXT bit of error codes: the program did not ask for this event */
     u32 saved_flags;
     u64 saved_rip;
+    bool switched; /* through a task gate, and the new task is the present one: there is no second attempt */
 };
 
 static bool is_soft(u8 type) { return type == ACCEL_EV_SWINTR || type == ACCEL_EV_SW_EXCEPTION; }
@@ -37,11 +38,12 @@ static void note_exception(accel_cpu *c, const struct event *e) {
     }
 }
 
-static void note_fault(accel_cpu *c, const struct event *e) {
-    if (e->type != ACCEL_EV_EXCEPTION) return;
-    if (c->chain_count == 3) memmove(&c->chain[0], &c->chain[1], 2 * sizeof c->chain[0]), c->chain_count = 2;
-    c->chain[c->chain_count++] =
-        (accel_fault){.rip = c->rip, .cr2 = c->cr2, .error = e->error, .vector = e->vector, .has_error = e->has_error};
+/* Rounds are so few that the chain cannot overflow: a benign event, a contributory one, #PF, what makes #DF, #DF, the last. */
+static void note_link(accel_cpu *c, const struct event *e) {
+    if (c->chain_count == ACCEL_MAX_CHAIN) return;
+    u64 cr2 = e->type == ACCEL_EV_EXCEPTION && e->vector == EX_PF ? e->cr2 : c->cr2;
+    c->chain[c->chain_count++] = (accel_fault){.rip = c->rip, .cr2 = cr2, .error = e->has_error ? e->error : 0, .vector = e->vector,
+                                               .has_error = e->has_error, .type = e->type};
 }
 
 /* ---- real mode ---------------------------------------------------------------------------------------------- */
@@ -224,9 +226,8 @@ static bool deliver_protected(accel_cpu *c, struct delivery *d) {
     if (!read_gate(c, d, &g)) return false;
     if (is_long(c)) return deliver_long(c, d, &g);
     if (g.type == 5) {
-        bool switched = false;
         c->flags = (c->flags & ~(u32)F_RF) | (d->saved_flags & F_RF);
-        return task_switch(c, g.sel, TASK_EVENT, d->saved_rip, d->e.has_error, d->e.error, d->ext, &switched);
+        return task_switch(c, g.sel, TASK_EVENT, d->saved_rip, d->e.has_error, d->e.error, d->ext, &d->switched);
     }
     if (!handler_code(c, d, &g, &cs, &cpl)) return false;
     return cpl == c->cpl && !in_vm86(c) ? deliver_same(c, d, &g, &cs) : deliver_inner(c, d, &g, &cs, cpl);
@@ -247,59 +248,88 @@ static enum fault_class class_of(const struct event *e) {
     }
 }
 
-/* The event that follows from a fault while delivering `first`. False: triple fault. */
-static bool combine(const struct event *first, const struct fault *f, struct event *out) {
-    *out = (struct event){.type = ACCEL_EV_EXCEPTION, .vector = f->vector, .has_error = f->has_error, .error = f->error, .cr2 = f->cr2};
-    enum fault_class a = class_of(first), b = class_of(out);
-    if (a == DOUBLE_FAULT) return false;
-    if ((a == CONTRIBUTORY && b == CONTRIBUTORY) || (a == PAGE_FAULT && b != BENIGN))
-        *out = (struct event){.type = ACCEL_EV_EXCEPTION, .vector = EX_DF, .has_error = true, .error = 0};
-    return true;
+static struct event event_of(const struct fault *f) {
+    return (struct event){.type = ACCEL_EV_EXCEPTION, .vector = (u8)f->vector, .has_error = f->has_error, .error = f->error, .cr2 = f->cr2};
 }
 
-static bool attempt(accel_cpu *c, const struct event *e) {
+/* Whether a fault while delivering `first` makes #DF of both. */
+static bool doubles(const struct event *first, const struct event *second) {
+    enum fault_class a = class_of(first), b = class_of(second);
+    return (a == CONTRIBUTORY && b == CONTRIBUTORY) || (a == PAGE_FAULT && b != BENIGN);
+}
+
+static bool attempt(accel_cpu *c, const struct event *e, bool *switched) {
     struct delivery d = {.e = *e, .ext = !is_soft(e->type), .saved_flags = get_rflags(c), .saved_rip = c->rip};
     if (is_soft(e->type) || e->type == ACCEL_EV_PRIV_SW_EXCEPTION) {
         d.saved_rip += e->length;
         if (!is_code64(c)) d.saved_rip &= 0xffffffff;
     }
     if (sets_rf(e)) d.saved_flags |= F_RF;
-    return c->cr0 & CR0_PE ? deliver_protected(c, &d) : deliver_real(c, &d);
+    bool ok = c->cr0 & CR0_PE ? deliver_protected(c, &d) : deliver_real(c, &d);
+    *switched = d.switched;
+    return ok;
 }
 
 static void triple_fault(accel_cpu *c, const struct fault *f) {
-    note_fault(c, &(struct event){.type = ACCEL_EV_EXCEPTION, .vector = f->vector, .has_error = f->has_error, .error = f->error});
     c->ctl.activity = ACCEL_SHUTDOWN;
     c->exit.kind = ACCEL_EXIT_TRIPLE_FAULT;
     c->exit.vector = f->vector;
     c->exit.has_error = f->has_error;
-    c->exit.error = f->error;
+    c->exit.error = f->has_error ? f->error : 0;
     c->exit.inst_length = 0;
 }
 
-bool deliver_event(accel_cpu *c, struct event e) {
+/* What `fault` during the delivery of *e leads to: the next event in *e, or the end. */
+static enum delivery_end nest(accel_cpu *c, struct event *e, const struct fault *fault, enum pass pass) {
+    struct event second = event_of(fault);
+    note_link(c, &second);
+    if (pass < PASS_SECOND && exception_leaves(c, fault)) return DELIVERY_EXIT;
+    /* even if it is never delivered (SDM vol. 3, "Page-Fault Exception", note on CR2) */
+    if (second.vector == EX_PF) c->cr2 = second.cr2;
+    if (class_of(e) == DOUBLE_FAULT) {
+        triple_fault(c, fault);
+        return DELIVERY_TRIPLE_FAULT;
+    }
+    if (doubles(e, &second)) {
+        const struct fault both = {.vector = EX_DF, .has_error = true};
+        second = event_of(&both);
+        note_link(c, &second);
+        if (pass < PASS_DOUBLE && exception_leaves(c, &both)) return DELIVERY_EXIT;
+    }
+    *e = second;
+    return DELIVERED;
+}
+
+static void keep_in_flight(accel_cpu *c, const struct event *e) {
+    accel_control *k = &c->ctl;
+    k->inflight_valid = 1;
+    k->inflight_type = e->type, k->inflight_vector = e->vector, k->inflight_has_error = e->has_error;
+    k->inflight_error = e->error, k->inflight_length = e->length;
+    c->ticks--, c->extra--;
+}
+
+enum delivery_end deliver_event(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass) {
     u8 origin = c->origin;
-    bool delivered;
     u64 from = linear_rip(c);
+    enum delivery_end end = DELIVERED;
     c->origin = ACCEL_ORIGIN_EVENT;
     c->chain_count = 0;
     c->ticks++;
     c->extra++;
+    note_link(c, &e);
     for (;;) {
-        struct event next;
+        bool switched = false;
         note_exception(c, &e);
-        note_fault(c, &e);
-        delivered = attempt(c, &e);
-        if (delivered) break;
-        if (!combine(&e, &c->fault, &next)) {
-            triple_fault(c, &c->fault);
-            break;
-        }
-        e = next;
+        if (!nested && attempt(c, &e, &switched)) break;
+        const struct event tried = e;
+        end = nest(c, &e, nested ? nested : &c->fault, switched ? PASS_DOUBLE : pass);
+        if (end == DELIVERY_EXIT) keep_in_flight(c, &tried);
+        if (end != DELIVERED) break;
+        nested = NULL, pass = PASS_NONE;
     }
     c->origin = origin;
     c->shadow = 0;
     update_mode(c);
-    if (delivered && c->ctl.branch_trace) trace_event(c, from);
-    return delivered;
+    if (end == DELIVERED && c->ctl.branch_trace) trace_event(c, from);
+    return end;
 }

@@ -262,37 +262,54 @@ static void tick_event(accel_cpu *c) {
     if (c->ctl.monitor_trap || c->ctl.step_range) c->mtrap_due = 1;
 }
 
-/* Deliver e; -1, or the exit kind that stops the run. */
-static int deliver(accel_cpu *c, struct event e) {
+/* Deliver e (`nested`: it has been tried and raised this); -1, or the exit kind that stops the run. */
+static int deliver(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass) {
     c->shadow = 0;
     if (c->ctl.activity == ACCEL_HALTED) c->ctl.activity = ACCEL_ACTIVE;
     c->stats.events++;
-    c->chain_count = 0;
     if (e.type == ACCEL_EV_NMI) c->nmi_blocked = 1;
-    bool ok = deliver_event(c, e);
+    enum delivery_end end = deliver_event(c, e, nested, pass);
+    if (end == DELIVERY_EXIT) return finish_exit(c, ACCEL_EXIT_EXCEPTION);
     tick_event(c);
-    return ok ? -1 : finish_exit(c, ACCEL_EXIT_TRIPLE_FAULT);
+    return end == DELIVERED ? -1 : finish_exit(c, ACCEL_EXIT_TRIPLE_FAULT);
+}
+
+bool exception_leaves(accel_cpu *c, const struct fault *f) {
+    if (f->soft || f->vector >= 32 || !(c->ctl.exception_exit & (1u << f->vector))) return false;
+    c->exit.vector = (u8)f->vector;
+    c->exit.has_error = f->has_error;
+    c->exit.error = f->error;
+    c->exit.value = f->vector == EX_PF ? f->cr2 : f->vector == EX_DB ? c->pending_dbg : 0;
+    return true;
 }
 
 static int take_fault(accel_cpu *c) {
     struct fault f = c->fault;
-    if (!f.soft && f.vector < 32 && (c->ctl.exception_exit & (1u << f.vector))) {
-        c->exit.vector = f.vector;
-        c->exit.has_error = f.has_error;
-        c->exit.error = f.error;
-        c->exit.value = f.vector == EX_PF ? f.cr2 : f.vector == EX_DB ? c->pending_dbg : 0;
-        return finish_exit(c, ACCEL_EXIT_EXCEPTION);
-    }
-    return deliver(c, (struct event){.type = f.soft ? f.soft : ACCEL_EV_EXCEPTION, .vector = f.vector, .has_error = f.has_error,
-                                     .error = f.error, .length = f.length, .cr2 = f.cr2});
+    if (exception_leaves(c, &f)) return finish_exit(c, ACCEL_EXIT_EXCEPTION);
+    return deliver(c, (struct event){.type = f.soft ? f.soft : ACCEL_EV_EXCEPTION, .vector = (u8)f.vector, .has_error = f.has_error,
+                                     .error = f.error, .length = f.length, .cr2 = f.cr2}, NULL, PASS_NONE);
 }
 
 static int take_injected(accel_cpu *c) {
     accel_control *k = &c->ctl;
     struct event e = {.type = k->inject_type, .vector = k->inject_vector, .has_error = k->inject_has_error, .error = k->inject_error,
                       .length = k->inject_length, .cr2 = c->cr2};
-    k->inject_valid = 0;
-    return deliver(c, e);
+    clear_injection(c);
+    return deliver(c, e, NULL, PASS_NONE);
+}
+
+/* The event in flight comes before anything else; an exception injected meanwhile is one that its delivery raised. */
+static int take_in_flight(accel_cpu *c) {
+    accel_control *k = &c->ctl;
+    struct event e = {.type = k->inflight_type, .vector = k->inflight_vector, .has_error = k->inflight_has_error,
+                      .error = k->inflight_error, .length = k->inflight_length, .cr2 = c->cr2};
+    struct fault f = {.vector = k->inject_vector, .has_error = k->inject_has_error, .error = k->inject_error, .cr2 = c->cr2};
+    bool nested = k->inject_valid && k->inject_type == ACCEL_EV_EXCEPTION;
+    enum pass pass = !nested ? c->pass_now : f.vector == EX_DF ? PASS_DOUBLE : PASS_SECOND;
+    if (nested) clear_injection(c);
+    c->pass_now = PASS_NONE;
+    clear_inflight(c);
+    return deliver(c, e, nested ? &f : NULL, pass);
 }
 
 /* ---- boundary ------------------------------------------------------------------------------------------------------ */
@@ -344,6 +361,7 @@ static int boundary(accel_cpu *c) {
     int r;
     if (unlikely(c->m->dma_count)) points_take_dma(c);
     if (c->attention && (r = after_instruction(c)) >= 0) return r;
+    if (k->inflight_valid) return (r = take_in_flight(c)) >= 0 ? r : -2;
     if (k->inject_valid) return (r = take_injected(c)) >= 0 ? r : -2;
     if (c->mtrap_due && (r = monitor_trap(c)) >= 0) return r;
     if (c->ticks >= c->until) return finish_exit(c, ACCEL_EXIT_DEADLINE);
@@ -357,7 +375,7 @@ static int boundary(accel_cpu *c) {
     if (!asleep && (k->nmi_pending || k->nmi_window) && !c->nmi_blocked && !c->shadow) {
         if (k->nmi_window) return finish_exit(c, ACCEL_EXIT_NMI_WINDOW);
         k->nmi_pending = 0;
-        return (r = deliver(c, (struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2})) >= 0 ? r : -2;
+        return (r = deliver(c, (struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2}, NULL, PASS_NONE)) >= 0 ? r : -2;
     }
     if (!asleep && (k->irq_window || (k->intr_line && !k->mask_hwintr)) && interruptible(c)) return finish_exit(c, ACCEL_EXIT_IRQ_WINDOW);
     return k->activity == ACCEL_ACTIVE ? -1 : finish_exit(c, ACCEL_EXIT_WAIT);
@@ -449,6 +467,9 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     c->until = until;
     c->skip_now = c->ctl.skip_breakpoint;
     c->ctl.skip_breakpoint = 0;
+    bool doubled = c->exit.kind == ACCEL_EXIT_EXCEPTION && c->exit.vector == EX_DF;
+    c->pass_now = !c->ctl.pass_exception ? PASS_NONE : doubled ? PASS_DOUBLE : PASS_SECOND;
+    c->ctl.pass_exception = 0;
     c->trace.next = linear_rip(c);
     if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
     int kind;

@@ -10,7 +10,7 @@
  */
 #include "system.h"
 
-enum { MAGIC = 0x55504341 /* "ACPU" */, VERSION = 1, HEADER = 5 * 4 + 8 };
+enum { MAGIC = 0x55504341 /* "ACPU" */, VERSION = 2, HEADER = 5 * 4 + 8 };
 
 struct cursor {
     u8 *to;         /* save: where to write; NULL: only count */
@@ -48,8 +48,8 @@ static void visit_msrs(struct cursor *k, accel_cpu *c) {
 static void visit_events(struct cursor *k, accel_cpu *c) {
     accel_control *t = &c->ctl;
     V(c->shadow), V(c->nmi_blocked), V(c->pending_dbg), V(c->monitor_addr), V(c->monitor_armed);
-    V(c->inflight.valid), V(c->inflight.type), V(c->inflight.vector), V(c->inflight.has_error);
-    V(c->inflight.error), V(c->inflight.length);
+    V(t->inflight_valid), V(t->inflight_type), V(t->inflight_vector), V(t->inflight_has_error);
+    V(t->inflight_error), V(t->inflight_length);
     V(t->activity), V(t->nmi_pending), V(t->inject_valid), V(t->inject_type), V(t->inject_vector), V(t->inject_has_error);
     V(t->inject_error), V(t->inject_length);
     V(c->ticks), V(c->extra), V(c->rng);
@@ -118,8 +118,8 @@ static void sanitise(accel_cpu *c) {
     c->nmi_blocked &= 1;
     c->mxcsr &= 0xffff;
     if (c->ctl.activity > ACCEL_WAIT_SIPI) c->ctl.activity = ACCEL_SHUTDOWN;
-    if (c->ctl.inject_type > ACCEL_EV_SW_EXCEPTION) c->ctl.inject_valid = 0;
-    if (c->inflight.type > ACCEL_EV_SW_EXCEPTION) c->inflight.valid = 0;
+    if (c->ctl.inject_type > ACCEL_EV_SW_EXCEPTION) clear_injection(c);
+    if (c->ctl.inflight_type > ACCEL_EV_SW_EXCEPTION) clear_inflight(c);
     for (int i = 0; i < SEG_COUNT; i++) c->seg[i].ar &= 0x1f0ff;
 }
 

@@ -103,7 +103,12 @@ class Judge:
     def _deliver_caught(self) -> None:
         for vcpu, record in enumerate(self.records):
             caught, record.caught = record.caught, None
-            if caught is None or self.vm.vcpus[vcpu].get("rip") != caught.rip:
+            if caught is None:
+                continue
+            if caught.during is not None:
+                self.vm.vcpus[vcpu].cpu.control.pass_exception = 1
+                continue
+            if self.vm.vcpus[vcpu].get("rip") != caught.rip:
                 continue
             if caught.vector == 14:
                 self.vm.vcpus[vcpu].set("cr2", caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from hv.engines.base import EventType
 from hv.exits import Fault, TripleFault, Unhandled, Unimplemented
 from hv.outcomes import Suspended
 from hv.signals import SuspendReason
@@ -48,8 +49,10 @@ def ending(suspended: Suspended) -> Ending:
 
 
 def fault_text(fault: Fault) -> str:
-    """One exception: its name, error code, and CR2 of a page fault."""
+    """One event: its name, error code, and CR2 of a page fault."""
     name = EXCEPTION_NAMES.get(fault.vector, f"vector {fault.vector}")
+    if fault.kind in (EventType.HWINTR, EventType.SWINTR):
+        name = ("interrupt" if fault.kind == EventType.HWINTR else "INT") + f" {fault.vector:#x}"
     error = "" if fault.error is None else f", error {fault.error:#x}"
     cr2 = f", cr2 {fault.cr2:#x}" if fault.vector == _PAGE_FAULT else ""
     return f"{name} at {fault.rip:#x}{error}{cr2}"

@@ -170,6 +170,13 @@ class Control(Protocol):
     inject_has_error: int
     inject_error: int
     inject_length: int
+    inflight_valid: int
+    inflight_type: int
+    inflight_vector: int
+    inflight_has_error: int
+    inflight_error: int
+    inflight_length: int
+    pass_exception: int
     time_base: int
 
 

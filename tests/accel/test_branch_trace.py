@@ -6,7 +6,7 @@ import pytest
 from iced_x86 import Decoder, FlowControl
 
 from accel import ffi, lib
-from tests.helpers.accel_machine import CODE, DATA, Machine
+from tests.helpers.accel_machine import CODE, Machine
 
 DEADLINE, TRIPLE_FAULT = 0, 17
 TF, BTF = 0x100, 2
@@ -30,16 +30,6 @@ def branches(machine: Machine, most: int = 32) -> list[tuple[int, int]]:
     box = ffi.new("accel_branch[]", most)
     count = lib.accel_branches(machine.cpu, box, most)
     return [(getattr(box[i], "from"), box[i].to) for i in reversed(range(count))]
-
-
-def handler(machine: Machine, vector: int, target: int) -> None:
-    """An interrupt gate in an IDT at DATA."""
-    machine["idtr_base"], machine["idtr_limit"] = DATA, 0xFFF
-    low = target & 0xFFFF | 8 << 16 | 0x8E00 << 32 | (target >> 16 & 0xFFFF) << 48
-    machine.write(DATA + 16 * vector, low.to_bytes(8, "little") + bytes(8))
-    machine["gdtr_base"], machine["gdtr_limit"] = DATA + 0x1000, 0x17
-    machine.write(DATA + 0x1008, (0x00AF9B000000FFFF).to_bytes(8, "little"))
-    machine.write(DATA + 0x1010, (0x00CF93000000FFFF).to_bytes(8, "little"))
 
 
 def test_nothing_is_recorded_unless_asked_for() -> None:
@@ -108,7 +98,7 @@ def test_events_and_their_return_are_recorded() -> None:
     # nop; ud2 (handler: add qword [rsp], 2; iretq)
     machine = traced(code=bytes.fromhex("90 0f0b 90 90"))
     machine.write(CODE + 0x100, bytes.fromhex("4883042402 48cf"))
-    handler(machine, 6, CODE + 0x100)
+    machine.handle(6, CODE + 0x100)
     machine.run(6)
     assert machine["rip"] == CODE + 5
     assert branches(machine) == [(CODE + 1, CODE + 0x100), (CODE + 0x105, CODE + 3)]
@@ -132,7 +122,7 @@ def test_code_that_is_overwritten_while_it_runs_gives_no_branch() -> None:
 def test_a_faulting_access_shows_the_event_only() -> None:
     # nop; mov eax, [high]; jmp $
     machine = traced(code=bytes.fromhex("90 8b042500004000 ebfe"))
-    handler(machine, 14, CODE + 0x100)
+    machine.handle(14, CODE + 0x100)
     machine.run(2)
     assert branches(machine) == [(CODE + 1, CODE + 0x100)]
 
@@ -209,7 +199,7 @@ def test_blocks_and_single_ticks_give_the_same_branches(seed: int) -> None:
 @pytest.mark.parametrize(("code", "ticks"), [("e800000000 90", 1), ("90 ebfe", 2), ("7400 90 90 eb00 90", 4)])
 def test_btf_traps_after_the_first_taken_branch(code: str, ticks: int) -> None:
     machine = Machine(code=bytes.fromhex(code))
-    handler(machine, 1, CODE + 0x100)
+    machine.handle(1, CODE + 0x100)
     assert lib.accel_msr_set(machine.cpu, 0x1D9, BTF) == 0
     machine["eflags"] = 2 | TF
     machine.run(ticks)

@@ -346,11 +346,13 @@ def test_fault_without_any_handler_is_a_triple_fault_with_its_chain() -> None:
     machine["idtr_limit"] = 0
     end = machine.run(10)
     assert (end.kind, machine["activity"]) == (TRIPLE_FAULT, SHUTDOWN)
-    chain = ffi.new("accel_fault[3]")
-    count = lib.accel_fault_chain(machine.cpu, chain, 3)
-    # #UD, whose gate is beyond the limit: #GP; again: #DF; again: shutdown. The newest three are kept.
-    assert [chain[i].vector for i in range(count)] == [GENERAL_PROTECTION, DOUBLE_FAULT, GENERAL_PROTECTION]
-    assert [chain[i].error for i in range(count)] == [UNDEFINED * 8 + 3, 0, DOUBLE_FAULT * 8 + 3]
+    chain = ffi.new("accel_fault[8]")
+    count = lib.accel_fault_chain(machine.cpu, chain, 8)
+    # #UD, whose gate is beyond the limit: #GP; again: #DF; again: shutdown.
+    nested = [GENERAL_PROTECTION, GENERAL_PROTECTION, DOUBLE_FAULT, GENERAL_PROTECTION]
+    assert [chain[i].vector for i in range(count)] == [UNDEFINED, *nested]
+    errors = [UNDEFINED * 8 + 3, GENERAL_PROTECTION * 8 + 3, 0, DOUBLE_FAULT * 8 + 3]
+    assert [chain[i].error for i in range(1, count)] == errors
     assert machine.run(10).kind == WAIT
 
 

@@ -55,6 +55,13 @@ class FakeControl:
     pause_exit: int = 0
     pause_cost: int = 0
     branch_trace: int = 0
+    inflight_valid: int = 0
+    inflight_type: int = 0
+    inflight_vector: int = 0
+    inflight_has_error: int = 0
+    inflight_error: int = 0
+    inflight_length: int = 0
+    pass_exception: int = 0
     mask_hwintr: int = 0
     irq_window: int = 0
     nmi_window: int = 0

@@ -5,10 +5,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from hv.debug.stops import fault_text
 from hv.device import Registers
 from hv.engines.base import Activity, AddressSpace, Branch, EventType, WatchAccess
 from hv.engines.soft import SoftEngine
-from hv.exits import Bpt, BptSource, TripleFault, Unhandled, Watch, WriteOrigin
+from hv.exits import (
+    Bpt,
+    BptSource,
+    EventInFlight,
+    ExceptionExit,
+    Fault,
+    TripleFault,
+    Unhandled,
+    Watch,
+    WriteOrigin,
+)
 from hv.machines.bare import build_bare
 from hv.outcomes import Goal, HaltedForever, Reached, Stepped, Suspended, VcpuStopped
 from hv.paging import writable_pieces
@@ -256,3 +267,22 @@ def test_taken_branches_are_kept_while_the_trace_is_on(machines: list[Vm]) -> No
     assert cpu.branches(100) == []
     with pytest.raises(ValueError):
         cpu.resize_branches(0)
+
+
+def test_an_exception_during_the_delivery_of_an_interrupt_names_it(machines: list[Vm]) -> None:
+    vm, _ = real_mode(machines, "9090", idtr_limit=0x80)
+    cpu = vm.vcpus[0].cpu
+    cpu.control.exception_exit = 1 << 13
+    vm.vcpus[0].inject(EventType.HWINTR, 0x40)
+    outcome = vm.run(Goal())
+    assert isinstance(outcome, VcpuStopped)
+    interrupt, fault = Fault(0x40, None, 0, CODE, EventType.HWINTR), Fault(13, 0x203, 0, CODE)
+    during = EventInFlight(EventType.HWINTR, 0x40, None)
+    assert outcome.exit == ExceptionExit(CODE, 13, 0x203, 0, during, (interrupt, fault))
+    assert [fault_text(f) for f in (interrupt, fault)] == [
+        "interrupt 0x40 at 0x7c00",
+        "#GP at 0x7c00, error 0x203",
+    ]
+    cpu.control.pass_exception = 1
+    vm.run(Goal(until=vm.clock.now + 1))
+    assert (cpu.ticks(), cpu.control.inflight_valid) == (1, 0)

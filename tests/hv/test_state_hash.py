@@ -19,10 +19,10 @@ SECTOR_TICK = 5_000
 # The guest's own bytes depend on the compiler: the hash is known for these builds of the demo guest.
 DEMO = {
     "33b0321760ce9051a9c9b98272ddb15d42e0b6f4d5919133fcb5403b246f8849": (
-        "994a6cecad91a24caccbe2b4bfe873cce598c619fed4f7031cbea20a5403847c"
+        "85ff09f1319068ffc905fa0b2557874db9724344b8f203c6b695290570a3ff25"
     ),
 }
-BOOT_SECTOR = "7336ed29110428ad740bc3e91a8c7787e2f8b43d1b3b4ba46e61b6d8f1fddc2a"
+BOOT_SECTOR = "933d17b19bf9ab3389dc34137b283d65a3ae08c31bf778a6445e37bd08ab0ddb"
 SCRIPT = """
 import json, sys
 from pathlib import Path

@@ -11,6 +11,7 @@ from hv.exits import (
     BptSource,
     Cr8,
     Deadline,
+    EventInFlight,
     ExceptionExit,
     Exit,
     Fault,
@@ -56,7 +57,6 @@ EXIT_NAMES: Final = (
     "tsc",
 )
 _MAX_HITS: Final = 64
-_MAX_CHAIN: Final = 3
 
 KICK_EXIT: Final = Kick()
 PLAIN_EXITS: Final[dict[int, Exit]] = {
@@ -87,7 +87,9 @@ def decode_exit(cpu: Any, record: Any) -> Exit:
             return Bpt(rip, BptSource(record.source), record.id, record.bpt_length, others)
         case "exception":
             error = record.error if record.has_error else None
-            return ExceptionExit(rip, record.vector, error, record.value)
+            during = _in_flight(lib.accel_cpu_control(cpu))
+            chain = _chain(cpu) if during is not None else ()
+            return ExceptionExit(rip, record.vector, error, record.value, during, chain)
         case "cr8":
             return Cr8(record.value)
         case "watch":
@@ -119,6 +121,15 @@ def _hits(cpu: Any) -> tuple[WatchHit, ...]:
 
 
 def _chain(cpu: Any) -> tuple[Fault, ...]:
-    chain = ffi.new("accel_fault[]", _MAX_CHAIN)
-    count = lib.accel_fault_chain(cpu, chain, _MAX_CHAIN)
-    return tuple(Fault(f.vector, f.error if f.has_error else None, f.cr2, f.rip) for f in chain[0:count])
+    chain = ffi.new("accel_fault[]", lib.ACCEL_MAX_CHAIN)
+    count = lib.accel_fault_chain(cpu, chain, lib.ACCEL_MAX_CHAIN)
+    return tuple(
+        Fault(f.vector, f.error if f.has_error else None, f.cr2, f.rip, f.type) for f in chain[0:count]
+    )
+
+
+def _in_flight(control: Any) -> EventInFlight | None:
+    if not control.inflight_valid:
+        return None
+    error = control.inflight_error if control.inflight_has_error else None
+    return EventInFlight(control.inflight_type, control.inflight_vector, error)
