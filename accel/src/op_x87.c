@@ -1,11 +1,8 @@
 /*
- * op_x87.c - x87 loads, stores, arithmetic, compares and the transcendental functions.
+ * op_x87.c - x87 loads, stores, arithmetic and compares.
  * Names: _ST0 = ST(0) op= ST(i)   _STi = ST(i) op= ST(0)   m32 m64 m80 i16 i32 i64: memory operands.
- * How an instruction executes: x87_host.h. Control instructions and the save layouts: op_x87_control.c.
- *
- * FPREM, FPREM1, FSCALE, FXTRACT, FBLD, FBSTP and everything above them are exact and alike on every CPU. FSIN FCOS FSINCOS
- * FPTAN FPATAN F2XM1 FYL2X FYL2XP1 are the host's for now, and vendors differ in the last bits: each is one handler at
- * the end of this file, so that an implementation of our own can take its place.
+ * How an instruction executes: x87_host.h. Control instructions and the save layouts: op_x87_control.c;
+ * FSIN and its like, in which vendors differ: op_x87_functions.c. All in this file are exact and alike on every CPU.
  */
 #include "x87_host.h"
 
@@ -447,14 +444,3 @@ FCMOV(fcmovnb, 0xdb, !cf(c))
 FCMOV(fcmovne, 0xdb, !zf(c))
 FCMOV(fcmovnbe, 0xdb, !cf(c) && !zf(c))
 FCMOV(fcmovnu, 0xdb, !pf(c))
-
-/* ---- transcendental functions ---- */
-
-EXACT(f2xm1, "f2xm1", FSW_C1, 0xd9)
-EXACT(fyl2x, "fyl2x", FSW_C1, 0xd9)
-EXACT(fyl2xp1, "fyl2xp1", FSW_C1, 0xd9)
-EXACT(fpatan, "fpatan", FSW_C1, 0xd9)
-EXACT(fptan, "fptan", FSW_C1 | FSW_C2, 0xd9)
-EXACT(fsin, "fsin", FSW_C1 | FSW_C2, 0xd9)
-EXACT(fcos, "fcos", FSW_C1 | FSW_C2, 0xd9)
-EXACT(fsincos, "fsincos", FSW_C1 | FSW_C2, 0xd9)
