@@ -17,7 +17,6 @@ import trio
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from gdbstub.target import SectionOffsets
 from hv.console import Console, NullConsole, opened
 from hv.debug.run_control import RunControl
 from hv.debug.server import DebugServer, ServerAddress, parse_server, uses_stdio
@@ -110,8 +109,7 @@ def run_session(options: Options) -> int:
             recorder=recorder,
             replay=replay,
         )
-        offsets = SectionOffsets(image.load_bias) if image.load_bias else None
-        settings = TargetSettings(offsets, allowed, Layout(options.gdb_tdesc))
+        settings = TargetSettings(image.load_bias, allowed, Layout(options.gdb_tdesc))
         final = _run(_Plan(options, vm, console, image, address, settings, program or image.elf))
         vm.door.close()
         console.close()

@@ -89,4 +89,5 @@ class MachineTarget(
 
     async def section_offsets(self) -> SectionOffsets | None:
         """See `gdbstub.target.Offsets`."""
-        return self._settings.offsets or await self.kernel_offsets()
+        bias = self._settings.load_bias
+        return SectionOffsets(bias) if bias else await self.kernel_offsets()

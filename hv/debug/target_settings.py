@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gdbstub.target import SectionOffsets
 from hv.debug.command import GUEST_ONLY, Touch
 from hv.debug.target_layout import Layout
 from hv.errors import ConfigError
@@ -16,10 +15,10 @@ _CLASSES: Final = {touch.value: touch for touch in Touch if touch is not Touch.G
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """`offsets` of the program, None where only the guest knows them; what `monitor` commands of a client may
-    touch (`allowed`); and the `layout` of registers."""
+    """What to add to the program file's addresses (`load_bias`, None where only the guest knows); what
+    `monitor` commands of a client may touch (`allowed`); and the `layout` of registers."""
 
-    offsets: SectionOffsets | None = None
+    load_bias: int | None = None
     allowed: frozenset[Touch] = GUEST_ONLY
     layout: Layout = Layout.X86_64
 
