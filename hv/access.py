@@ -15,6 +15,8 @@ from hv.bus import MmioBus, PortBus
 from hv.clock import MachineClock
 from hv.device import State, Value
 from hv.engines.base import Control
+from hv.exits import Touched
+from hv.taps import Mmio, MmioTap, Msrs, MsrTap, Ports, PortTap, Wanted
 
 DEVICE_COST: Final = 500  # machine ticks per port, MMIO or MSR access: about the microsecond of an ISA cycle
 
@@ -127,29 +129,51 @@ class DeviceAccess:
         "_clock",
         "_control",
         "_end",
-        "_mmio",
-        "_ports",
-        "_vcpu",
         "attention",
         "count",
+        "mmio",
+        "msrs",
+        "ports",
+        "seen",
         "until",
+        "vcpu",
     )
 
     def __init__(self, board: Board) -> None:
         self._board = board
         self._clock = board.clock
-        self._ports = board.ports
-        self._mmio = board.mmio
+        self.ports: Ports = board.ports
+        self.mmio: Mmio = board.mmio
+        self.msrs: Msrs = board
+        self.seen: list[Touched] = []
+        """Accesses that somebody listens to, of the present instruction; see `tap`."""
         self._control: Control
-        self._vcpu = self._bound = self._end = 0
+        self.vcpu = self._bound = self._end = 0
         self.attention = False
         """Set by whoever wants the scheduler to look as soon as the present instruction has retired."""
         self.until = 0
         self.count = 0
 
+    def tap(self, wanted: Wanted | None) -> None:
+        """Keep accesses that are `wanted` in `seen` and leave after their instruction; None: no longer."""
+        board = self._board
+        self.seen.clear()
+        if wanted is None:
+            self.ports, self.mmio, self.msrs = board.ports, board.mmio, board
+            return
+
+        def note(touched: Touched) -> None:
+            if wanted(touched):
+                self.seen.append(touched)
+                self.attention = True
+
+        self.ports = PortTap(board.ports, note)
+        self.mmio = MmioTap(board.mmio, note)
+        self.msrs = MsrTap(board, note)
+
     def begin(self, vcpu: int, control: Control, ticks: int, end: int, bound: int) -> None:
         """`vcpu` runs from `ticks`, at most to its own tick `end` and to machine tick `bound`."""
-        self._vcpu = vcpu
+        self.vcpu = vcpu
         self._control = control
         self._end = end
         self._bound = bound
@@ -184,39 +208,39 @@ class DeviceAccess:
     def read_port(self, ticks: int, port: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
-        value = self._ports.read(port, size)
+        value = self.ports.read(port, size)
         self._charge()
         return value
 
     def write_port(self, ticks: int, port: int, size: int, value: int) -> None:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
-        self._ports.write(port, size, value)
+        self.ports.write(port, size, value)
         self._charge()
 
     def read_mmio(self, ticks: int, gpa: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
-        value = self._mmio.read(gpa, size, self._vcpu)
+        value = self.mmio.read(gpa, size, self.vcpu)
         self._charge()
         return value
 
     def write_mmio(self, ticks: int, gpa: int, size: int, value: int) -> None:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
-        self._mmio.write(gpa, size, value, self._vcpu)
+        self.mmio.write(gpa, size, value, self.vcpu)
         self._charge()
 
     def read_msr(self, ticks: int, msr: int) -> int | None:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
-        value = self._board.read_msr(self._vcpu, msr)
+        value = self.msrs.read_msr(self.vcpu, msr)
         self._charge()
         return value
 
     def write_msr(self, ticks: int, msr: int, value: int) -> bool:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
-        accepted = self._board.write_msr(self._vcpu, msr, value)
+        accepted = self.msrs.write_msr(self.vcpu, msr, value)
         self._charge()
         return accepted

@@ -110,6 +110,45 @@ class ExceptionExit:
     chain: tuple[Fault, ...] = ()
 
 
+class CatchSource(enum.IntFlag):
+    """Events that leave the engine when the control block's `catch_events` asks for them."""
+
+    CR3 = 1
+    MODE = 2
+    MSR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """An event of `catch_events` has happened; `rip` is behind it. `number`: of the MSR."""
+
+    rip: int
+    source: CatchSource
+    number: int
+    write: bool
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAccessed:
+    """The last instruction touched a port, device memory or an MSR that somebody watches (`hv.taps`)."""
+
+    touched: tuple[Touched, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """One such access: "port", "mmio" or "msr"; `value` None: refused (#GP). `owned`: by some device."""
+
+    space: str
+    address: int
+    size: int
+    write: bool
+    value: int | None
+    owned: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Tpr:
     """CR8 fell below the threshold in the control block."""
@@ -199,6 +238,7 @@ Exit: TypeAlias = (
     | Pause
     | Mtrap
     | Bpt
+    | Caught
     | IrqWindow
     | NmiWindow
     | ExceptionExit

@@ -19,7 +19,7 @@ class HeldAccess:
 
     def begin(self, vcpu: int, end: int) -> None:
         """`vcpu` runs to its own tick `end`."""
-        self._vcpu = vcpu
+        self._vcpu = self._access.vcpu = vcpu
         self.until = end
 
     def _look(self) -> None:
@@ -29,34 +29,34 @@ class HeldAccess:
 
     def read_port(self, ticks: int, port: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
-        value = self._board.ports.read(port, size)
+        value = self._access.ports.read(port, size)
         self._look()
         return value
 
     def write_port(self, ticks: int, port: int, size: int, value: int) -> None:
         """See `hv.engines.base.Access`."""
-        self._board.ports.write(port, size, value)
+        self._access.ports.write(port, size, value)
         self._look()
 
     def read_mmio(self, ticks: int, gpa: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
-        value = self._board.mmio.read(gpa, size, self._vcpu)
+        value = self._access.mmio.read(gpa, size, self._vcpu)
         self._look()
         return value
 
     def write_mmio(self, ticks: int, gpa: int, size: int, value: int) -> None:
         """See `hv.engines.base.Access`."""
-        self._board.mmio.write(gpa, size, value, self._vcpu)
+        self._access.mmio.write(gpa, size, value, self._vcpu)
         self._look()
 
     def read_msr(self, ticks: int, msr: int) -> int | None:
         """See `hv.engines.base.Access`."""
-        value = self._board.read_msr(self._vcpu, msr)
+        value = self._access.msrs.read_msr(self._vcpu, msr)
         self._look()
         return value
 
     def write_msr(self, ticks: int, msr: int, value: int) -> bool:
         """See `hv.engines.base.Access`."""
-        accepted = self._board.write_msr(self._vcpu, msr, value)
+        accepted = self._access.msrs.write_msr(self._vcpu, msr, value)
         self._look()
         return accepted

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from hv.exits import Exit
+from hv.exits import DeviceAccessed, Exit
 from hv.signals import SuspendReason
 
 
@@ -62,10 +62,14 @@ class HaltedForever:
 
 @dataclass(frozen=True, slots=True)
 class VcpuStopped:
-    """A vCPU left the engine for a reason that is not the scheduler's to handle."""
+    """A vCPU left the engine for a reason that is not the scheduler's to handle.
+
+    `stepped`: should that mean nothing, its step is complete.
+    """
 
     vcpu: int
-    exit: Exit
+    exit: Exit | DeviceAccessed
+    stepped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,10 @@ from hv.device import Field, State, Value, load_fields, save_fields
 from hv.engines.base import Activity, Control, Engine, EngineCpu, EventType
 from hv.exits import (
     Bpt,
+    Caught,
     Cr8,
     Deadline,
+    DeviceAccessed,
     ExceptionExit,
     Exit,
     Hlt,
@@ -50,6 +52,7 @@ from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Ste
 from hv.registers import read_int, write_int
 from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendSignal
 from hv.stepmask import RFLAGS_IF, StepMask
+from hv.taps import Wanted
 
 QUANTUM: Final = 50_000
 PAUSE_COST: Final = 1_000  # machine ticks per PAUSE: a waiting guest must see time pass
@@ -110,6 +113,8 @@ class Scheduler:
 
     def _run(self, goal: Goal) -> Outcome:
         everybody = goal.allowed is None and not goal.steps
+        if self._access.seen:
+            return self._touched(stepped=False)
         while True:
             if self._suspended is not None:
                 signal, self._suspended = self._suspended, None
@@ -123,8 +128,19 @@ class Scheduler:
             vcpu = self._choose(goal) if start is None else self.current
             outcome = self._idle(goal) if vcpu is None else self._run_vcpu(vcpu, goal, start)
             self.settle()
+            if self._access.seen and (outcome is None or isinstance(outcome, Stepped)):
+                return self._touched(stepped=outcome is not None)
             if outcome is not None:
                 return outcome
+
+    def _touched(self, *, stepped: bool) -> VcpuStopped:
+        seen = tuple(self._access.seen)
+        self._access.seen.clear()
+        return VcpuStopped(self._access.vcpu, DeviceAccessed(seen), stepped)
+
+    def listen(self, wanted: Wanted | None) -> None:
+        """Leave with `DeviceAccessed` after a vCPU's access to a device that is `wanted`; None: no longer."""
+        self._access.tap(wanted)
 
     def request_stop(self) -> None:
         """Make `run` return `Kicked` soon, or the next one at once. Any thread."""
@@ -285,6 +301,8 @@ class Scheduler:
         if outcome is None and vcpu in goal.steps:
             done = ticks != start if goal.steps[vcpu] is None else isinstance(left, Mtrap)
             return Stepped(vcpu, self.mask.let_in.pop(vcpu, None), self._interrupted) if done else None
+        if isinstance(outcome, VcpuStopped) and ticks != start and goal.steps.get(vcpu, ()) is None:
+            return VcpuStopped(vcpu, outcome.exit, stepped=True)
         return outcome
 
     def _enter(self, vcpu: int, start: int, alone: bool, goal: Goal) -> Exit:
@@ -361,6 +379,8 @@ class Scheduler:
             self.pass_over.discard(vcpu)
         outcome = None if isinstance(left, Pause) else self._handle(vcpu, left)
         self.settle()
+        if outcome is None and self._access.seen:
+            return self._touched(stepped=True)
         return outcome or (Stepped(vcpu) if done else None)
 
     def _enter_held(self, vcpu: int, cpu: EngineCpu, start: int, masked: bool) -> Exit:
@@ -400,7 +420,7 @@ class Scheduler:
             case TscMoved():
                 self._board.tsc_moved(vcpu)
                 return None
-            case Bpt() | Watch() | ExceptionExit() | TripleFault() | Unhandled() | Unimplemented():
+            case Bpt() | Caught() | Watch() | ExceptionExit() | TripleFault() | Unhandled() | Unimplemented():
                 return VcpuStopped(vcpu, left)
             case _:
                 assert_never(left)

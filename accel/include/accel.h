@@ -108,7 +108,9 @@ typedef struct {
     uint8_t step_range;      /* leave with MTRAP when rip leaves [step_start, step_end), after >= 1 tick */
     uint8_t branch_trace;    /* taken branches and events are recorded: accel_branches() */
     uint8_t pass_exception;  /* this entry passes over the EXCEPTION exit that the event in flight led to */
-    uint8_t reserved0;
+    uint8_t catch_events;    /* enum accel_catch: which events leave with CATCH once they are complete */
+    uint8_t catch_mode;      /* enum accel_mode last seen under CATCH_MODE; 0: seen at the next boundary */
+    uint8_t reserved0[3];
     uint32_t exception_exit; /* bit v: exception v leaves with EXCEPTION before delivery; see there */
     uint32_t pause_cost;     /* machine ticks that a PAUSE without exit takes; `until` comes nearer by as much */
     uint64_t step_start, step_end;
@@ -179,9 +181,13 @@ enum accel_exit_kind {
     ACCEL_EXIT_UNIMPLEMENTED, /* an instruction that the model has and the core lacks: bytes, inst_length */
     ACCEL_EXIT_WAIT,          /* the CPU is halted, shut down or waits for SIPI, and nothing wakes it */
     ACCEL_EXIT_TSC,           /* IA32_TSC or IA32_TSC_ADJUST was written; the write has been done */
+    ACCEL_EXIT_CATCH,         /* an event of catch_events has happened: source = which, gpa = old and value = new CR3, mode
+                               * or MSR value; number = the MSR, write. rip is behind it */
     ACCEL_EXIT_KINDS
 };
 
+enum accel_catch { ACCEL_CATCH_CR3 = 1, ACCEL_CATCH_MODE = 2, ACCEL_CATCH_MSR = 4 };
+enum accel_mode { ACCEL_MODE_REAL = 1, ACCEL_MODE_V86, ACCEL_MODE_PROTECTED, ACCEL_MODE_PAGED, ACCEL_MODE_COMPAT, ACCEL_MODE_64 };
 enum accel_bpt_source { ACCEL_BPT_SET = 0, ACCEL_BPT_GUEST = 1 };
 
 typedef struct {

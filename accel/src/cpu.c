@@ -252,6 +252,8 @@ void accel_cpu_reset(accel_cpu *c, int init) {
     c->monitor_armed = 0;
     clear_injection(c);
     clear_inflight(c);
+    c->ctl.catch_mode = 0;
+    c->caught.which = 0;
     c->ctl.nmi_pending = 0;
     c->ctl.intr_line = 0;
     bool boot_cpu = c->apic_base & 0x100;

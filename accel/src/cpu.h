@@ -228,7 +228,8 @@ enum leave {
 };
 
 /* c->attention: work to do after the current instruction retired. */
-enum { ATT_IO = 1 /* queued device writes */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB = 8, ATT_EXIT = 16 /* c->exit is filled, reported next */ };
+enum { ATT_IO = 1 /* queued device writes */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB = 8, ATT_EXIT = 16 /* c->exit is filled, reported next */,
+       ATT_CATCH = 32 /* leave the block: c->caught says why */ };
 
 /* What an instruction raised. vector FAULT_EXIT: not a fault; the owner must act first (c->exit is filled). soft: an
  * ACCEL_EV_* type when the instruction asked for the event (INT n, INT3, INTO, ICEBP); length: its bytes. */
@@ -314,6 +315,7 @@ struct accel_cpu {
     struct io_write io[MAX_IO_WRITES]; uint8_t io_count;
     accel_hit hits[MAX_HITS]; uint8_t hit_count;
     accel_fault chain[ACCEL_MAX_CHAIN]; uint8_t chain_count;
+    struct { uint64_t old_value, new_value; uint32_t number; uint8_t which, write; } caught; /* event to report; which 0: none */
     uint8_t origin;        /* enum accel_origin of writes under way */
     uint8_t mtrap_due;     /* a tick has passed under the monitor trap and is not reported yet */
     uint8_t tf_after;      /* the instruction traps by TF as it leaves it (SYSCALL, SYSRET) */
@@ -357,6 +359,8 @@ uint64_t op_next_rip(const accel_cpu *c, const struct op *o); /* wraps by code s
 
 /* Set c->fault; return false, so that memory functions can `return set_fault(...)`. */
 bool set_fault(accel_cpu *c, int vec, bool has_error, uint32_t error);
+/* The current instruction did what the owner may want to see (`which`: enum accel_catch). */
+void note_caught(accel_cpu *c, unsigned which, uint32_t number, bool write, uint64_t old_value, uint64_t new_value);
 
 /* ---- cpu.c ---------------------------------------------------------------------------------------------- */
 

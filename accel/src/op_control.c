@@ -37,7 +37,12 @@ SLOW_HANDLER_END(h_mov_CR) {
     switch (o->reg) {
     case 0: return set_cr0(c, v) || gp(c, 0);
     case 2: c->cr2 = v; return true;
-    case 3: return set_cr3(c, v) || gp(c, 0);
+    case 3: {
+        u64 old = c->cr3;
+        if (!set_cr3(c, v)) return gp(c, 0);
+        note_caught(c, ACCEL_CATCH_CR3, 3, true, old, v);
+        return true;
+    }
     case 4: return set_cr4(c, v) || gp(c, 0);
     default: return write_cr8(c, o, v);
     }

@@ -102,6 +102,7 @@ SLOW_HANDLER(h_rdmsr) {
     enum msr_result r = msr_read(c, msr, &v, o);
     if (r == MSR_GP) return gp(c, 0);
     if (r == MSR_EXIT && !ask_owner(c, ACCEL_EXIT_RDMSR, msr, &v)) return false;
+    note_caught(c, ACCEL_CATCH_MSR, msr, false, v, v);
     put_edx_eax(c, v);
     return true;
 }
@@ -114,6 +115,7 @@ SLOW_HANDLER_END(h_wrmsr) {
     enum msr_result r = msr_write(c, msr, v, o);
     if (r == MSR_GP) return gp(c, 0);
     if (r == MSR_EXIT && !ask_owner(c, ACCEL_EXIT_WRMSR, msr, &v)) return false;
+    note_caught(c, ACCEL_CATCH_MSR, msr, true, 0, v);
     if (msr == 0x1b) c->apic_base = v; /* CPUID shows its enable bit */
     return true;
 }

@@ -339,6 +339,43 @@ static int after_instruction(accel_cpu *c) {
     return points_watch_counts(c) ? finish_exit(c, ACCEL_EXIT_WATCH) : -1;
 }
 
+/* ---- events that the owner wants to see ---------------------------------------------------------------------------- */
+
+void note_caught(accel_cpu *c, unsigned which, uint32_t number, bool write, uint64_t old_value, uint64_t new_value) {
+    if (!(c->ctl.catch_events & which)) return;
+    c->caught.which = (u8)which;
+    c->caught.number = number;
+    c->caught.write = write;
+    c->caught.old_value = old_value;
+    c->caught.new_value = new_value;
+    c->attention |= ATT_CATCH;
+}
+
+static u8 mode_now(const accel_cpu *c) {
+    if (!(c->cr0 & CR0_PE)) return ACCEL_MODE_REAL;
+    if (c->flags & F_VM) return ACCEL_MODE_V86;
+    if (is_long(c)) return is_code64(c) ? ACCEL_MODE_64 : ACCEL_MODE_COMPAT;
+    return c->cr0 & CR0_PG ? ACCEL_MODE_PAGED : ACCEL_MODE_PROTECTED;
+}
+
+static COLD int report_caught(accel_cpu *c) {
+    u8 mode = mode_now(c), before = c->ctl.catch_mode;
+    if (!c->caught.which && mode != before) {
+        c->ctl.catch_mode = mode;
+        if (before && (c->ctl.catch_events & ACCEL_CATCH_MODE)) note_caught(c, ACCEL_CATCH_MODE, 0, true, before, mode);
+    }
+    unsigned which = c->caught.which;
+    c->attention &= (u8)~ATT_CATCH;
+    c->caught.which = 0;
+    if (!(which & c->ctl.catch_events)) return -1;
+    c->exit.source = (u8)which;
+    c->exit.number = c->caught.number;
+    c->exit.write = c->caught.write;
+    c->exit.gpa = c->caught.old_value;
+    c->exit.value = c->caught.new_value;
+    return finish_exit(c, ACCEL_EXIT_CATCH);
+}
+
 static bool interruptible(const accel_cpu *c) { return (c->flags & F_IF) && !c->shadow; }
 
 static int monitor_trap(accel_cpu *c) {
@@ -361,6 +398,7 @@ static int boundary(accel_cpu *c) {
     int r;
     if (unlikely(c->m->dma_count)) points_take_dma(c);
     if (c->attention && (r = after_instruction(c)) >= 0) return r;
+    if (unlikely(k->catch_events) && (r = report_caught(c)) >= 0) return r;
     if (k->inflight_valid) return (r = take_in_flight(c)) >= 0 ? r : -2;
     if (k->inject_valid) return (r = take_injected(c)) >= 0 ? r : -2;
     if (c->mtrap_due && (r = monitor_trap(c)) >= 0) return r;
@@ -460,9 +498,21 @@ static int execute(accel_cpu *c) {
     }
 }
 
+/* An exception with which the owner refused an instruction is the instruction's own: it can be intercepted as such. */
+static int intercept_refusal(accel_cpu *c) {
+    accel_control *k = &c->ctl;
+    if (k->inject_type != ACCEL_EV_EXCEPTION || !(k->exception_exit >> (k->inject_vector & 31) & 1)) return -1;
+    k->inject_valid = 0;
+    c->exit.vector = k->inject_vector;
+    c->exit.has_error = k->inject_has_error;
+    c->exit.error = k->inject_error;
+    return finish_exit(c, ACCEL_EXIT_EXCEPTION);
+}
+
 int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     if (c->answer_wanted && !c->ctl.inject_valid) return ACCEL_EBUSY;
-    if (c->answer_wanted) c->answer_wanted = c->answer_count = 0; /* refused: the event takes the instruction's place */
+    bool refused = c->answer_wanted; /* the event takes the instruction's place */
+    if (refused) c->answer_wanted = c->answer_count = 0;
     c->stats.runs++;
     c->until = until;
     c->skip_now = c->ctl.skip_breakpoint;
@@ -472,14 +522,11 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     c->ctl.pass_exception = 0;
     c->trace.next = linear_rip(c);
     if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
-    int kind;
+    int kind = refused ? intercept_refusal(c) : -1;
     mxcsr_enter(c);
-    for (;;) {
+    while (kind < 0) {
         kind = boundary(c);
-        if (kind == -2) continue;
-        if (kind >= 0) break;
-        kind = execute(c);
-        if (kind >= 0) break;
+        if (kind == -1) kind = execute(c);
     }
     mxcsr_leave(c);
     c->exit.kind = (u32)kind;

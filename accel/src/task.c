@@ -169,7 +169,11 @@ bool task_switch(accel_cpu *c, u16 sel, enum task_reason why, u64 next_rip, bool
     c->cr0 |= CR0_TS;
     c->dr[7] &= ~0x155ull; /* L0-L3, LE */
     bool ok = true;
-    if (wide && (c->cr0 & CR0_PG)) ok = set_cr3(c, t.cr3) || set_fault(c, EX_TS, true, (sel & 0xfffc) | ext);
+    if (wide && (c->cr0 & CR0_PG)) {
+        u64 old = c->cr3;
+        ok = set_cr3(c, t.cr3) || set_fault(c, EX_TS, true, (sel & 0xfffc) | ext);
+        if (ok) note_caught(c, ACCEL_CATCH_CR3, 3, true, old, t.cr3);
+    }
     for (int i = 0; i < 8; i++) c->r[i] = t.r[i];
     if (why == TASK_CALL || why == TASK_EVENT) t.flags |= F_NT;
     set_rflags(c, t.flags & (F_ARITH | F_SYS));

@@ -13,25 +13,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, assert_never
 
-from gdbstub.arch.x86_64 import VECTOR_SIGNALS
 from gdbstub.signals import Signal
 from gdbstub.target import Event, Exited, Stay, Stop, StopReason
 from hv.debug.breakpoints import BreakpointTable
+from hv.debug.catch import CatchTable, Kind
+from hv.debug.caught import Events
 from hv.debug.owner import Owner
 from hv.debug.plans import FREE_RUN, is_restricted
 from hv.debug.point_hits import PointHits
 from hv.debug.records import RunState, VcpuRecord
 from hv.debug.steps import Steps
-from hv.debug.stops import STATUS_ERROR, STATUS_OK, Ending, ending, stuck_text, triple_fault_text
+from hv.debug.stops import (
+    STATUS_ERROR,
+    STATUS_OK,
+    STATUS_TRIPLE_FAULT,
+    Ending,
+    branches_text,
+    ending,
+    stuck_text,
+    triple_fault_text,
+)
 from hv.debug.waiting import IdleWait
-from hv.engines.base import EventType
-from hv.exits import Bpt, BptSource, ExceptionExit, TripleFault, Unhandled, Unimplemented, Watch
-from hv.inputs import InjectEvent
+from hv.exits import (
+    Bpt,
+    BptSource,
+    Caught,
+    DeviceAccessed,
+    ExceptionExit,
+    Exit,
+    TripleFault,
+    Unhandled,
+    Unimplemented,
+    Watch,
+)
 from hv.outcomes import HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.signals import SuspendReason
 from hv.vm import Vm
 
-_VECTOR_BP: Final = 3
+LAST_BRANCHES: Final = 32  # shown with a triple fault
 
 
 def _limits(vm: Vm, max_ticks: int | None) -> list[tuple[int, Ending]]:
@@ -70,6 +89,8 @@ class Judge:
         self.ending: Ending | None = None
         self.wait = IdleWait(vm, owner)
         self.steps = Steps(vm)
+        self.catches = CatchTable(vm)
+        self.events = Events(vm, self.catches, lambda: self.debugged)
         self.limits = _limits(vm, max_ticks)
         self._ended = ended
         self._quit: Ending | None = None
@@ -84,7 +105,9 @@ class Judge:
         if self._quit is not None:
             return self.end(self._quit)
         if self.vm.suspended is not None:
-            return self.end(ending(self.vm.suspended))
+            if self.no_reboot or self.vm.suspended.reason is not SuspendReason.RESET:
+                return self.end(ending(self.vm.suspended))
+            self.vm.reset()
         for vcpu, record in enumerate(self.records):
             if record.stuck_at is not None:
                 stuck, record.stuck_at = record.stuck_at, None
@@ -101,18 +124,19 @@ class Judge:
         return None
 
     def _deliver_caught(self) -> None:
+        """Let intercepted events go on."""
         for vcpu, record in enumerate(self.records):
             caught, record.caught = record.caught, None
             if caught is None:
                 continue
-            if caught.during is not None:
+            if caught.event is None:
                 self.vm.vcpus[vcpu].cpu.control.pass_exception = 1
                 continue
             if self.vm.vcpus[vcpu].get("rip") != caught.rip:
                 continue
-            if caught.vector == 14:
-                self.vm.vcpus[vcpu].set("cr2", caught.value)
-            self.vm.apply(InjectEvent(vcpu, EventType.EXCEPTION, caught.vector, caught.error, 0))
+            if caught.cr2 is not None:
+                self.vm.vcpus[vcpu].set("cr2", caught.cr2)
+            self.vm.apply(caught.event)
 
     # --- judging outcomes --------------------------------------------------------------------------
 
@@ -133,21 +157,35 @@ class Judge:
                 if self.steps.goes_through(outcome):
                     return None
                 return Stop(StopReason.STEP, vcpu + 1, text=self.steps.said())
-            case VcpuStopped(vcpu, left):
-                return self._vcpu_stopped(vcpu, left)
+            case VcpuStopped(vcpu, left, stepped):
+                event = self._vcpu_stopped(vcpu, left)
+                return Stop(StopReason.STEP, vcpu + 1) if event is None and stepped else event
             case Suspended(SuspendReason.RESET) if not self.no_reboot:
-                self.vm.reset()
-                return None
+                return self._reset()
             case Suspended():
-                return self._final(ending(outcome), self.vm.scheduler.current)
+                return self._final(ending(outcome), self.vm.scheduler.current, Kind.POWER_OFF)
             case _:
                 assert_never(outcome)
 
-    def _vcpu_stopped(self, vcpu: int, left: object) -> Event | None:
+    def _reset(self) -> Event | None:
+        """The guest resets the machine. One who catches it sees the state before; the next resume resets."""
+        if self.debugged and self.catches.find(Kind.RESET) is not None:
+            vcpu = self.vm.scheduler.current
+            return Stop(StopReason.EVENT, vcpu + 1, text=f"vCPU {vcpu}: the guest resets the machine")
+        self.vm.reset()
+        return None
+
+    def _vcpu_stopped(self, vcpu: int, left: Exit | DeviceAccessed) -> Event | None:
         match left:
-            case Bpt(_, BptSource.GUEST, _, length):
-                event = InjectEvent(vcpu, EventType.SW_EXCEPTION, _VECTOR_BP, None, length)
-                self.vm.apply(event)
+            case Bpt(_, BptSource.GUEST):
+                self.records[vcpu].caught, stop = self.events.int3(vcpu, left)
+                if stop is None:
+                    self._deliver_caught()
+                return stop
+            case Caught():
+                return self.events.caught(vcpu, left)
+            case DeviceAccessed():
+                return self.events.device(vcpu, left)
             case Bpt():
                 self.steps.look_for_return(vcpu, left.ids)
                 self.vm.scheduler.pass_over.add(vcpu)
@@ -156,16 +194,18 @@ class Judge:
                 events = self.records[vcpu].events
                 events += self.point_hits.watchpoints(vcpu, left, attached=self.debugged)
                 return events.popleft().stop if events else None
-            case ExceptionExit(_, vector):
-                self.records[vcpu].caught = left
-                if self.debugged:
-                    return Stop(StopReason.EVENT, vcpu + 1, VECTOR_SIGNALS.get(vector, Signal.SIGTRAP))
-                self._deliver_caught()
+            case ExceptionExit():
+                self.records[vcpu].caught, stop = self.events.exception(vcpu, left)
+                if stop is None:
+                    self._deliver_caught()
+                return stop
             case TripleFault():
-                return self._final(Ending(3, triple_fault_text(vcpu, left)), vcpu)
+                branches = self.vm.vcpus[vcpu].cpu.branches(LAST_BRANCHES)
+                final = Ending(STATUS_TRIPLE_FAULT, triple_fault_text(vcpu, left))
+                return self._final(final, vcpu, Kind.TRIPLE_FAULT, branches_text(branches))
             case Unhandled() | Unimplemented():
                 text = stuck_text(vcpu, left)
-                if not self.debugged:
+                if not self.debugged or self.catches.find(Kind.UNHANDLED) is None:
                     return self.end(Ending(STATUS_ERROR, text))
                 self.records[vcpu].stuck_at = left.rip
                 return Stop(StopReason.EVENT, vcpu + 1, Signal.SIGILL, text=text)
@@ -188,22 +228,22 @@ class Judge:
             return None
         self.limits.clear()
         self._quit = due[0]
-        return self._final(due[0], self.vm.scheduler.current)
+        return self._final(due[0], self.vm.scheduler.current, Kind.POWER_OFF)
 
     def _halted(self) -> Event | None:
         """Halted for ever. A debugger sees it once; if nothing changes, the next resume ends it."""
         final = ending(Suspended(SuspendReason.HALT, 0))
         if self.debugged and self._halt_shown != self.vm.clock.now:
             self._halt_shown = self.vm.clock.now
-            return self._final(final, self.vm.scheduler.current)
+            return self._final(final, self.vm.scheduler.current, Kind.POWER_OFF)
         self.vm.suspend(SuspendReason.HALT)
         return self.end(final)
 
-    def _final(self, final: Ending, vcpu: int) -> Event:
-        if not self.debugged:
+    def _final(self, final: Ending, vcpu: int, kind: Kind, detail: str = "") -> Event:
+        if not self.debugged or self.catches.find(kind) is None:
             return self.end(final)
         said = final.text if final.text.startswith("vCPU") else final.text[0].upper() + final.text[1:]
-        text = f"{said}. One more resume ends with status {final.status}."
+        text = f"{said}. One more resume ends with status {final.status}.{detail}"
         return Stop(StopReason.EVENT, vcpu + 1, text=text)
 
     def end(self, final: Ending) -> Event:

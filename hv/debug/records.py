@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from gdbstub.target import Stop
-from hv.exits import ExceptionExit
+from hv.inputs import InjectEvent
 
 
 class RunState(enum.Enum):
@@ -28,12 +28,24 @@ class PendingStop:
     number: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Intercepted:
+    """An event that left the engine before its delivery, at `rip`; dropped if the vCPU is moved elsewhere.
+
+    `event` None: raised by the delivery of another event, which the engine keeps.
+    """
+
+    rip: int
+    event: InjectEvent | None
+    cr2: int | None = None
+
+
 @dataclass(slots=True)
 class VcpuRecord:
     """The debug state of one vCPU, none of it visible to the guest."""
 
     events: deque[PendingStop] = field(default_factory=deque)
-    caught: ExceptionExit | None = None
+    caught: Intercepted | None = None
     """An intercepted exception, delivered at the next resume."""
     stuck_at: int | None = None
     """RIP of an instruction that could not be carried out."""

@@ -110,6 +110,7 @@ class RunControl(Judge):
             self._interrupted = False
             self.plan = plan
             self.steps.begin()
+            self.catches.attend(self.debugged)
             event = self.before_resume()
             if event is None:
                 event = self._run_inline()
@@ -196,6 +197,7 @@ class RunControl(Judge):
     def write_registers(self, vcpu: int, values: tuple[tuple[str, bytes], ...]) -> None:
         """Set registers. KeyError, ValueError, ReplayError; then nothing was changed."""
         self.vm.door.submit(RegisterWrite(vcpu, values))
+        self.vm.vcpus[vcpu].cpu.control.catch_mode = 0  # a mode that a debugger sets is no event of the guest
         if any(name in _PLACE for name, _ in values):
             self.vm.scheduler.pass_over.discard(vcpu)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hv.engines.base import EventType
+from hv.engines.base import Branch, EventType
 from hv.exits import Fault, TripleFault, Unhandled, Unimplemented
 from hv.outcomes import Suspended
 from hv.signals import SuspendReason
@@ -62,6 +63,12 @@ def triple_fault_text(vcpu: int, exit_: TripleFault) -> str:
     """Which vCPU shut down, and the chain of faults that led to it."""
     chain = ", then ".join(fault_text(fault) for fault in exit_.chain)
     return f"vCPU {vcpu}: triple fault at {exit_.rip:#x}" + (f": {chain}" if chain else "")
+
+
+def branches_text(branches: Sequence[Branch]) -> str:
+    """The way to a place, newest branch first, a line each."""
+    lines = [f"\n    {branch.source:#x} -> {branch.target:#x}" for branch in branches]
+    return f"\nLast branches, newest first:{''.join(lines)}" if lines else ""
 
 
 def stuck_text(vcpu: int, exit_: Unhandled | Unimplemented) -> str:

@@ -161,6 +161,8 @@ class Control(Protocol):
     tpr_threshold: int
     step_range: int
     branch_trace: int
+    catch_events: int
+    catch_mode: int
     exception_exit: int
     step_start: int
     step_end: int

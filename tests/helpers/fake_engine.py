@@ -62,6 +62,8 @@ class FakeControl:
     inflight_error: int = 0
     inflight_length: int = 0
     pass_exception: int = 0
+    catch_events: int = 0
+    catch_mode: int = 0
     mask_hwintr: int = 0
     irq_window: int = 0
     nmi_window: int = 0

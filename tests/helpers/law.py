@@ -11,6 +11,9 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hv.debug.catch import parse
+from hv.debug.plans import FREE_RUN
+from hv.debug.run_control import RunControl
 from hv.engines.base import AddressSpace
 from hv.engines.soft import SoftEngine
 from hv.exits import Bpt
@@ -130,6 +133,27 @@ def broken(guest: Guest, tick: int, addresses: list[int]) -> tuple[str, int]:
                 vm.engine.remove_breakpoint(outcome.exit.id)
             vm.scheduler.pass_over.add(outcome.vcpu)
     return vm.state_hash(), hits
+
+
+CATCHES = (
+    "exception all log", "int3 log", "cr3 log", "mode log", "msr all log", "port all log", "mmio all log",
+    "unknown-port log", "unknown-mmio log", "unknown-msr log",
+)  # fmt: skip
+
+
+def caught(guest: Guest, tick: int) -> tuple[str, int]:
+    """Everything that can be caught is, and logged. The hash, and how many lines there are."""
+    vm, _ = guest.build()
+    control = RunControl(vm, max_ticks=tick)
+    control.debugged = True
+    for words in CATCHES:
+        control.catches.add(parse(words.split()))
+    done = threading.Event()
+    if control.resume(FREE_RUN, lambda event: done.set()) is None:
+        done.wait()
+    control.close()
+    assert vm.clock.now >= tick
+    return vm.state_hash(), len(control.catches.log)
 
 
 def carried_over(guest: Guest, at: int, tick: int) -> str:

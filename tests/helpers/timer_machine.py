@@ -95,6 +95,7 @@ def assemble(source: str) -> bytes:
 _IRETQ = b"\x48\xcf"
 _HANDLERS = {
     6: b"\x48\x83\x04\x24\x02" + _IRETQ,  # #UD: add $2, (%rsp)
+    13: b"\x48\x83\xc4\x08\x48\x83\x04\x24\x02" + _IRETQ,  # #GP: as #PF
     14: b"\x48\x83\xc4\x08\x48\x83\x04\x24\x02" + _IRETQ,  # #PF: drop the error code, likewise
     0x20: b"\x48\xff\x04\x25" + struct.pack("<I", COUNTER) + _IRETQ,  # incq counter
 }
@@ -112,7 +113,8 @@ def _tables(memory: GuestMemory) -> None:
     code, data = 0x00AF9B000000FFFF, 0x00CF93000000FFFF
     user = 3 << 45
     tss = 0x67 | 0x5000 << 16 | 0x8B << 40
-    put(0x4000, struct.pack("<8Q", 0, code, data, code | user, data | user, code | user, tss, 0))
+    code32 = 0x00CF9B000000FFFF
+    put(0x4000, struct.pack("<8Q", 0, code, data, code32, data | user, code | user, tss, 0))
     put(0x5000, struct.pack("<IQ", 0, STACK - 0x1000).ljust(0x68, b"\0"))
     for vector in range(256):
         target = HANDLERS + 16 * vector

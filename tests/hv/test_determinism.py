@@ -79,6 +79,12 @@ def test_the_demo_agrees_with_itself_under_every_disturbance(demo: Guest, demo_h
     assert law.stepped(demo, DEMO_TICK, 1000, random.Random(6)) == demo_hash
 
 
+def test_catching_every_event_changes_nothing(linux: Guest, linux_hash: str) -> None:
+    final, lines = law.caught(linux, LINUX_TICK)
+    assert final == linux_hash
+    assert lines > 100
+
+
 def test_a_recorded_session_replays_to_the_same_state(demo: Guest, demo_hash: str, tmp_path: Path) -> None:
     log = tmp_path / "session.hvlog"
     texts = [b"help\n", b"fib 12\n", b"ticks\n"]

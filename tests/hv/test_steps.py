@@ -1,6 +1,5 @@
 """Steps on the real core: over awkward instructions, under a timer, with what is held back meanwhile."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,21 +7,16 @@ import pytest
 
 from gdbstub.target import (
     BreakpointKind,
-    Continue,
-    Event,
     ResumePlan,
-    Step,
     StepPolicy,
     StepRange,
-    Stop,
     StopReason,
     ThreadAction,
 )
 from hv.debug.breakpoints import ExecutionPoint
-from hv.debug.run_control import RunControl
 from hv.engines.base import AddressSpace
 from hv.outcomes import Goal, Reached
-from hv.vm import Vm
+from tests.helpers.stepper import MASKED, TIMEOUT_S, Stepper, run_to
 from tests.helpers.timer_machine import (
     AWKWARD,
     CODE,
@@ -33,57 +27,9 @@ from tests.helpers.timer_machine import (
     timer_machine,
 )
 
-STEP = ResumePlan((ThreadAction(Step(), 1), ThreadAction(Continue())))
 TIMER_HANDLER = HANDLERS + 16 * 0x20
-MASKED = StepPolicy.ENABLE | StepPolicy.NOIRQ
 HELD = MASKED | StepPolicy.NOTIMER
 LAST_TICK = 12_000
-TIMEOUT_S = 20
-
-
-class Stepper:
-    """Run control of one machine, and its stops."""
-
-    def __init__(self, vm: Vm, policy: StepPolicy = MASKED) -> None:
-        self.vm = vm
-        self.control = RunControl(vm)
-        self.control.debugged = True
-        self.control.steps.policy = policy
-        self._arrived = threading.Event()
-        self._event: Event | None = None
-
-    def _deliver(self, event: Event) -> None:
-        self._event = event
-        self._arrived.set()
-
-    def start(self, plan: ResumePlan) -> Event | None:
-        self._arrived.clear()
-        return self.control.resume(plan, self._deliver)
-
-    def wait(self) -> Stop:
-        assert self._arrived.wait(TIMEOUT_S)
-        assert isinstance(self._event, Stop), self._event
-        return self._event
-
-    def stop(self, plan: ResumePlan = STEP) -> Stop:
-        event = self.start(plan)
-        if event is None:
-            return self.wait()
-        assert isinstance(event, Stop), event
-        return event
-
-    def step(self) -> int:
-        """Step once; where that led."""
-        assert self.stop().reason is StopReason.STEP
-        return self.rip
-
-    def range_step(self, size: int) -> Stop:
-        """From here to `size` bytes on."""
-        return self.stop(ResumePlan((ThreadAction(StepRange(self.rip, self.rip + size), 1),)))
-
-    @property
-    def rip(self) -> int:
-        return self.vm.vcpus[0].get("rip")
 
 
 @pytest.fixture
@@ -100,12 +46,6 @@ def begin(steppers: list[Stepper], source: str, policy: StepPolicy = MASKED, *, 
     stepper = Stepper(timer_machine(source, ips=ips, record=record)[0], policy)
     steppers.append(stepper)
     return stepper
-
-
-def run_to(vm: Vm, tick: int) -> str:
-    while vm.clock.now < tick:
-        vm.run(Goal(until=tick))
-    return f"{vm.clock.now} {vm.state_hash()}"
 
 
 @pytest.mark.parametrize("policy", [MASKED, StepPolicy.ENABLE], ids=["masked", "unmasked"])

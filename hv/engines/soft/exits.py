@@ -9,6 +9,8 @@ from hv.errors import EngineError
 from hv.exits import (
     Bpt,
     BptSource,
+    CatchSource,
+    Caught,
     Cr8,
     Deadline,
     EventInFlight,
@@ -55,6 +57,7 @@ EXIT_NAMES: Final = (
     "unimplemented",
     "wait",
     "tsc",
+    "catch",
 )
 _MAX_HITS: Final = 64
 
@@ -96,6 +99,9 @@ def decode_exit(cpu: Any, record: Any) -> Exit:
             return Watch(_hits(cpu))
         case "triple_fault":
             return TripleFault(rip, _chain(cpu))
+        case "catch":
+            source = CatchSource(record.source)
+            return Caught(rip, source, record.number, bool(record.write), record.gpa, record.value)
         case "unhandled":
             return Unhandled(rip, bytes(record.bytes))
         case "unimplemented":
