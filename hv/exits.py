@@ -60,14 +60,15 @@ class Mtrap:
 
 @dataclass(frozen=True, slots=True)
 class Bpt:
-    """A breakpoint, before the instruction at `rip`. `length`: of a guest's INT3 (1; 2 for CD 03); `id` and
-    `others`: those of the set that were hit."""
+    """A breakpoint, before the instruction at `rip`. `id` and `others`: those of the set that were hit. Of a
+    guest's own `length`, and `interrupt` if it is INT n with n = 3."""
 
     rip: int
     source: BptSource
     id: int
     length: int
     others: tuple[int, ...] = ()
+    interrupt: bool = False
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -164,7 +164,8 @@ enum accel_exit_kind {
     ACCEL_EXIT_HLT,           /* activity is HALTED now; rip is after the HLT */
     ACCEL_EXIT_PAUSE,
     ACCEL_EXIT_MTRAP,
-    ACCEL_EXIT_BPT,           /* source, bpt_length, id, number: accel_break_hits(); rip = address of the breakpoint */
+    ACCEL_EXIT_BPT,           /* source, bpt_length, id, number: accel_break_hits(); rip = address of the breakpoint. The guest's
+                               * own: number = enum accel_event as which to inject it again */
     ACCEL_EXIT_DB,            /* reserved for hardware engines */
     ACCEL_EXIT_RDMSR,         /* number = MSR; answer with accel_answer() or inject #GP */
     ACCEL_EXIT_WRMSR,         /* number = MSR, value; accel_answer() accepts it, or inject #GP */

@@ -303,24 +303,25 @@ static bool soft_event(accel_cpu *c, const struct op *o, u8 type, u8 vector) {
 }
 
 /* A breakpoint of the guest's own that the owner wants to see first; RIP stays at the instruction. */
-static bool report_breakpoint(accel_cpu *c, const struct op *o) {
+static bool report_breakpoint(accel_cpu *c, const struct op *o, u8 type) {
     c->fault.vector = FAULT_EXIT;
     c->exit.kind = ACCEL_EXIT_BPT;
     c->exit.source = ACCEL_BPT_GUEST;
     c->exit.bpt_length = o->len;
+    c->exit.number = type;
     c->exit.id = 0;
     return false;
 }
 
 SLOW_HANDLER_END(h_int3) {
     (void)next;
-    if (c->ctl.bpt_exit) return report_breakpoint(c, o);
+    if (c->ctl.bpt_exit) return report_breakpoint(c, o, ACCEL_EV_SW_EXCEPTION);
     return soft_event(c, o, ACCEL_EV_SW_EXCEPTION, EX_BP);
 }
 SLOW_HANDLER_END(h_int) {
     (void)next;
     u8 vector = (u8)o->imm;
-    if (vector == EX_BP && c->ctl.bpt_exit) return report_breakpoint(c, o);
+    if (vector == EX_BP && c->ctl.bpt_exit) return report_breakpoint(c, o, ACCEL_EV_SWINTR);
     return soft_event(c, o, ACCEL_EV_SWINTR, vector);
 }
 SLOW_HANDLER_END(h_into) {

@@ -58,7 +58,8 @@ class Events:
 
     def int3(self, vcpu: int, left: Bpt) -> tuple[Intercepted, Stop | None]:
         """The guest's own breakpoint."""
-        event = InjectEvent(vcpu, EventType.SW_EXCEPTION, _VECTOR_BP, None, left.length)
+        kind = EventType.SWINTR if left.interrupt else EventType.SW_EXCEPTION
+        event = InjectEvent(vcpu, kind, _VECTOR_BP, None, left.length)
         stop = self._stop(self._catches.find(Kind.INT3), vcpu, f"the guest's own INT3 at {left.rip:#x}")
         return Intercepted(left.rip, event), stop
 

@@ -1,6 +1,7 @@
 """`monitor catch`: stops on what the guest does, their sentences, and that the guest does not notice."""
 
 import re
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ from gdbstub.target import Continue, Exited, ResumePlan, Step, Stop, StopReason,
 from hv.debug.catch import Catch, CatchSyntaxError, Kind, parse
 from hv.debug.command import CommandContext
 from hv.debug.commands import run_command
+from hv.engines.soft import SoftEngine
+from hv.exits import WriteOrigin
+from hv.machines.bare import build_bare
+from hv.vm import Vm
 from tests.helpers.stepper import Stepper, run_to
 from tests.helpers.timer_machine import AWKWARD, CODE, HANDLERS, PERIODIC, counter, timer_machine
 
@@ -256,3 +261,74 @@ def test_without_a_debugger_nothing_is_a_stop(steppers: list[Stepper]) -> None:
     stepper.control.interrupt()
     stop = stepper.wait()
     assert (stop, counter(stepper.vm)) == (Stop(StopReason.INTERRUPT, 1), 3)
+
+
+# --- the guest's own breakpoints -----------------------------------------------------------------------
+
+# CC, a prefixed CC, and INT n with n = 3: length of each, and the return addresses that the handlers see.
+OWN = (
+    "        int3\n        .byte 0x66, 0xcc\n        .byte 0xcd, 3\n        .byte 0x66, 0xcd, 3\n1: jmp 1b\n"
+)
+BEHIND = [1, 3, 5, 8]
+
+
+def test_the_guests_own_breakpoints_return_behind_themselves_in_long_mode(steppers: list[Stepper]) -> None:
+    stepper = begin(steppers, OWN, "int3")
+    for start, behind in zip([0, *BEHIND], BEHIND, strict=False):
+        stop = stepper.stop(CONTINUE)
+        assert stop.text == f"vCPU 0: the guest's own INT3 at {CODE + start:#x}"
+        assert stepper.rip == CODE + start
+        assert stepper.stop(STEP).reason is StopReason.STEP  # into the handler: not reported again
+        assert stepper.rip == HANDLERS + 16 * 3
+        stack = stepper.vm.vcpus[0].get("rsp")
+        assert stepper.vm.memory.read(stack, 8) == (CODE + behind).to_bytes(8, "little")
+    tick = stepper.vm.clock.now + 100
+    alone, _ = timer_machine(OWN)
+    assert run_to(stepper.vm, tick) == run_to(alone, tick)
+    alone.close()
+
+
+@pytest.mark.parametrize("mode", ["real", "protected"])
+def test_the_guests_own_breakpoints_return_behind_themselves_in_16_and_32_bits(mode: str) -> None:
+    states = []
+    for catch in (True, False):
+        vm = small_machine(mode)
+        stepper = Stepper(vm)
+        if catch:
+            stepper.control.catches.add(parse(["int3"]))
+            texts = [stepper.stop(CONTINUE).text for _ in range(3)]
+            assert texts == [f"vCPU 0: the guest's own INT3 at {at:#x}" for at in (0x100, 0x101, 0x103)]
+            stepper.stop(STEP)
+        states.append(run_to(vm, 100))
+        stepper.control.close()
+        vm.close()
+    assert states[0] == states[1]
+
+
+def small_machine(mode: str) -> Vm:
+    """CC, CD 03, CC at CS:100, with handlers that return; the last thing is a jump to itself."""
+
+    def boot(vm: Vm) -> None:
+        cpu = vm.vcpus[0]
+        for name in ("cs", "ss", "ds", "es"):
+            cpu.set(name, 0x1000)
+            cpu.set(f"{name}_base", 0x10000)
+        cpu.set("rip", 0x100)
+        cpu.set("rsp", 0x8000)
+        vm.memory.write(0x10100, bytes.fromhex("cc cd03 cc ebfe"), WriteOrigin.LOADER)
+        vm.memory.write(0x900, b"\xcf", WriteOrigin.LOADER)  # IRET
+        if mode == "real":
+            vm.memory.write(4 * 3, (0x900).to_bytes(4, "little"), WriteOrigin.LOADER)
+            return
+        # GDT: flat code and data, code at 0x10000; an interrupt gate for #BP.
+        gdt = [0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0, 0x00CF9B010000FFFF]
+        vm.memory.write(0x4000, struct.pack("<5Q", *gdt), WriteOrigin.LOADER)
+        gate = 0x900 | 8 << 16 | 0xEE00 << 32
+        vm.memory.write(0x6000 + 8 * 3, struct.pack("<Q", gate), WriteOrigin.LOADER)
+        state = {"cr0": 0x11, "gdtr_base": 0x4000, "gdtr_limit": 39, "idtr_base": 0x6000, "idtr_limit": 2047,
+                 "cs": 0x20, "cs_base": 0x10000, "cs_limit": 0xFFFFFFFF, "cs_attr": 0xC09B, "ss": 0x10,
+                 "ss_base": 0, "ss_limit": 0xFFFFFFFF, "ss_attr": 0xC093}  # fmt: skip
+        for name, value in state.items():
+            cpu.set(name, value)
+
+    return build_bare(SoftEngine(), boot=boot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from accel import ffi, lib
+from hv.engines.base import EventType
 from hv.errors import EngineError
 from hv.exits import (
     Bpt,
@@ -86,8 +87,7 @@ def decode_exit(cpu: Any, record: Any) -> Exit:
     rip = record.rip
     match EXIT_NAMES[kind]:
         case "bpt":
-            others = () if record.number < 2 else _breakpoints(cpu)[1:]
-            return Bpt(rip, BptSource(record.source), record.id, record.bpt_length, others)
+            return _breakpoint(cpu, record)
         case "exception":
             error = record.error if record.has_error else None
             during = _in_flight(lib.accel_cpu_control(cpu))
@@ -108,6 +108,14 @@ def decode_exit(cpu: Any, record: Any) -> Exit:
             return Unimplemented(rip, bytes(record.bytes))
         case name:
             raise EngineError(f"the core left with an exit that was not asked for: {name}")
+
+
+def _breakpoint(cpu: Any, record: Any) -> Bpt:
+    if record.source == lib.ACCEL_BPT_GUEST:
+        interrupt = record.number == EventType.SWINTR
+        return Bpt(record.rip, BptSource.GUEST, 0, record.bpt_length, interrupt=interrupt)
+    others = () if record.number < 2 else _breakpoints(cpu)[1:]
+    return Bpt(record.rip, BptSource.SET, record.id, record.bpt_length, others)
 
 
 def _breakpoints(cpu: Any) -> tuple[int, ...]:
