@@ -173,7 +173,8 @@ def test_a_triple_fault_tells_the_chain_and_the_last_branches(steppers: list[Ste
     stepper = begin(steppers, "        jmp 1f\n        nop\n1:      jmp 2f\n        nop\n2:\n" + CRASH)
     stop = stepper.stop(CONTINUE)
     assert stop.reason is StopReason.EVENT
-    assert re.search(r"triple fault at 0x\w+: .*#GP at 0x\w+, error 0x33, then #DF at", stop.text)
+    names = re.findall(r"(#\w+) at", stop.text)
+    assert names == ["#UD", "#GP", "#GP", "#DF", "#GP"]
     assert stop.text.index(f"{CODE + 3:#x} -> {CODE + 6:#x}") < stop.text.index(f"{CODE:#x} -> {CODE + 3:#x}")
     assert stepper.vm.vcpus[0].get("idtr_limit") == 0
     assert stepper.vm.vcpus[0].state == "shut down"
