@@ -1,6 +1,5 @@
 """No packet reaches the host: every known packet runs under an audit hook for files, processes, sockets."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,42 +7,16 @@ import pytest
 import trio
 
 from gdbstub.requests import PACKET_NAMES
+from tests.helpers.audit import watched
 from tests.helpers.full_toy import FullToy
 from tests.helpers.session_fuzzer import ARGUMENTS, SAMPLES, pieces, toy_to_fuzz, verdict
 
-WATCHED = (
-    "open",
-    "os.",
-    "subprocess.",
-    "socket.",
-    "shutil.",
-    "ctypes.",
-    "import",
-    "exec",
-    "pty.",
-    "tempfile.",
-)
-_seen: list[str] | None = None
-
-
-def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if _seen is not None and event.startswith(WATCHED):
-        _seen.append(f"{event} {arguments!r}"[:200])
-
-
-@pytest.fixture(scope="module")
-def _hooked() -> None:
-    # A hook stays for the life of the process; it notes nothing unless it is asked to.
-    sys.addaudithook(_hook)
-
 
 @pytest.fixture
-def seen(_hooked: None) -> Iterator[list[str]]:
+def seen() -> Iterator[list[str]]:
     """What the code in between did to the host."""
-    global _seen
-    _seen = []
-    yield _seen
-    _seen = None
+    with watched() as found:
+        yield found
 
 
 def inputs() -> Iterator[list[bytes]]:

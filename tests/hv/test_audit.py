@@ -1,7 +1,6 @@
 """Nothing that a client says to the real machine reaches the host: an audit hook sees every packet and every
 `monitor` command run; those that may touch the host do so only when the user has allowed it."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,32 +10,17 @@ from gdbstub.requests import PACKET_NAMES
 from hv.debug.command import Command, Touch
 from hv.debug.commands import COMMANDS
 from hv.debug.target_settings import TargetSettings
-from tests.gdbstub.test_audit import WATCHED
+from tests.helpers.audit import watched
 from tests.helpers.bare_target import machine
 from tests.helpers.rsp import answer, served
 from tests.helpers.session_fuzzer import ARGUMENTS, SAMPLES
 
-_seen: list[str] | None = None
-
-
-def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if _seen is not None and event.startswith(WATCHED):
-        _seen.append(f"{event} {arguments!r}"[:200])
-
-
-@pytest.fixture(scope="module")
-def _hooked() -> None:
-    # A hook stays for the life of the process; it notes nothing unless it is asked to.
-    sys.addaudithook(_hook)
-
 
 @pytest.fixture
-def seen(_hooked: None) -> Iterator[list[str]]:
+def seen() -> Iterator[list[str]]:
     """What the code in between did to the host."""
-    global _seen
-    _seen = []
-    yield _seen
-    _seen = None
+    with watched() as found:
+        yield found
 
 
 def packet(payload: bytes) -> bytes:
