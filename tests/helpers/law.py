@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hv.debug.catch import parse
+from hv.debug.command import CommandContext, Touch
+from hv.debug.commands import COMMANDS, run_command
 from hv.debug.plans import FREE_RUN
+from hv.debug.regions import region_at
 from hv.debug.run_control import RunControl
 from hv.engines.base import AddressSpace
 from hv.engines.soft import SoftEngine
@@ -81,6 +84,38 @@ def cut(guest: Guest, tick: int, rng: random.Random) -> str:
         vcpu.cpu.translate(rng.getrandbits(64))
         vm.memory.read(rng.randrange(1 << 20), 4096)
     return vm.state_hash()
+
+
+LINES = {
+    "gva2gpa": "$rsp",
+    "x": "/64xb $pc",
+    "xp": "/64xb 0x1000",
+    "read-msr": "0xc0000080",
+    "info symbol": "$pc",
+}
+"""What reading commands that need words are given."""
+
+
+def looked_at(guest: Guest, tick: int, times: int, rng: random.Random) -> tuple[str, int]:
+    """Every command that only reads, given at random ticks, with regions of memory from the page tables and
+    every vCPU's way recorded. Returns the hash, and how many characters were shown."""
+    vm, _ = guest.build()
+    control = RunControl(vm)
+    shown: list[str] = []
+    for vcpu in vm.vcpus:
+        vcpu.cpu.control.branch_trace = 1
+    for at in sorted(rng.randrange(tick) for _ in range(times)):
+        run_to(vm, at)
+        vcpu = rng.choice(vm.vcpus)
+        for row in COMMANDS:
+            if row.only_reads and row.touch is Touch.GUEST:
+                line = f"{row.name} {LINES.get(row.name, '')}"
+                run_command(CommandContext(control, vcpu.index, shown.append), line)
+        for address in (0, vcpu.get("linear_pc"), vcpu.get("rsp"), rng.getrandbits(64)):
+            for _ in region_at(vm, vcpu.index, address):
+                pass
+        shown.append(f"{len(vcpu.cpu.branches(1000))}")
+    return run_to(vm, tick), sum(map(len, shown))
 
 
 def kicked(guest: Guest, tick: int) -> str:

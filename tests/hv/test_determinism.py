@@ -79,6 +79,15 @@ def test_the_demo_agrees_with_itself_under_every_disturbance(demo: Guest, demo_h
     assert law.stepped(demo, DEMO_TICK, 1000, random.Random(6)) == demo_hash
 
 
+def test_looking_at_everything_changes_nothing(
+    linux: Guest, linux_hash: str, demo: Guest, demo_hash: str
+) -> None:
+    for guest, tick, expected in ((linux, LINUX_TICK, linux_hash), (demo, DEMO_TICK, demo_hash)):
+        final, shown = law.looked_at(guest, tick, 6, random.Random(8))
+        assert final == expected
+        assert shown > 20_000
+
+
 def test_catching_every_event_changes_nothing(linux: Guest, linux_hash: str) -> None:
     final, lines = law.caught(linux, LINUX_TICK)
     assert final == linux_hash
