@@ -43,6 +43,14 @@ class MemoryRegion:
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """A program loaded beside the main one: the name of its file, and the addresses of its segments."""
+
+    name: str
+    segments: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of ``info os``: its columns' names, and rows as long."""
 
@@ -90,6 +98,16 @@ class VirtualFiles(Protocol):
 
     async def executable(self) -> str | None:
         """The name of the program that is loaded, if it is one of the files."""
+        ...
+
+
+@runtime_checkable
+class Libraries(Protocol):
+    """`qXfer:libraries`: programs that come while the target runs. A client reads their symbols from the
+    target's files."""
+
+    async def libraries(self) -> Sequence[Library]:
+        """The list as it is now. A client that has asked can be told of changes: `StopReason.LIBRARY`."""
         ...
 
 
@@ -214,6 +232,7 @@ class Capabilities:
     memory_regions: MemoryRegions | None = None
     restart: Restart | None = None
     virtual_files: VirtualFiles | None = None
+    libraries: Libraries | None = None
     system_tables: SystemTables | None = None
     branch_trace: BranchTrace | None = None
     non_stop: NonStop | None = None
@@ -251,6 +270,7 @@ _PROTOCOLS: dict[str, type] = {
     "memory_regions": MemoryRegions,
     "restart": Restart,
     "virtual_files": VirtualFiles,
+    "libraries": Libraries,
     "system_tables": SystemTables,
     "branch_trace": BranchTrace,
     "non_stop": NonStop,

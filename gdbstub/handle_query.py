@@ -70,6 +70,7 @@ OFFERED_WITH: dict[str, tuple[str, ...]] = {
     "conditions": ("ConditionalBreakpoints+", "BreakpointCommands+"),
     "non_stop": ("QNonStop+",),
     "virtual_files": ("qXfer:exec-file:read+",),
+    "libraries": ("qXfer:libraries:read+",),
     "system_tables": ("qXfer:osdata:read+",),
     "branch_trace": (
         *("Qbtrace:bts+", "Qbtrace:off+", "Qbtrace-conf:bts:size+"),
@@ -261,11 +262,16 @@ def send_console(context: Context, text: str) -> None:
 
 
 async def offsets_query(context: Context, request: OffsetsQuery) -> Outcome:
-    """`qOffsets`, in the segment form: pwndbg misreads the other one."""
+    """`qOffsets`, in the segment form: pwndbg misreads the other one.
+
+    For gdb `TextSeg` is the first segment's address, as its manual says; LLDB adds it to every address.
+    """
     capability = context.capabilities.offsets
     found = None if capability is None else await capability.section_offsets()
     if found is None:
         return Empty()
+    if found.slide is not None and b"QThreadSuffixSupported" in context.session.options:
+        return Raw(b"TextSeg=%x" % found.slide)
     data = "" if found.data_segment is None else f";DataSeg={found.data_segment:x}"
     return Raw(f"TextSeg={found.text_segment:x}{data}".encode())
 

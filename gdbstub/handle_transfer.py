@@ -51,6 +51,17 @@ async def _executable(context: Context, annex: str) -> bytes | None:
     return None if name is None else name.encode()
 
 
+async def _libraries(context: Context, annex: str) -> bytes | None:
+    capability = context.capabilities.libraries
+    if capability is None or annex:
+        return None
+    lines = ["<library-list>"]
+    for library in await capability.libraries():
+        segments = "".join(f'<segment address="{address:#x}"/>' for address in library.segments)
+        lines.append(f"<library name={quoteattr(library.name)}>{segments}</library>")
+    return _document([*lines, "</library-list>"])
+
+
 async def _system_data(context: Context, annex: str) -> bytes | None:
     tables = context.capabilities.system_tables
     if tables is None:
@@ -95,6 +106,7 @@ OBJECTS: dict[str, tuple[Callable[[Context, str], Awaitable[bytes | None]], str 
     "features": (_features, None),
     "threads": (_threads, None),
     "exec-file": (_executable, "virtual_files"),
+    "libraries": (_libraries, "libraries"),
     "osdata": (_system_data, "system_tables"),
     "btrace": (_branch_trace, "branch_trace"),
     "btrace-conf": (_branch_configuration, "branch_trace"),

@@ -189,7 +189,8 @@ _BREAKPOINT_KEYS = {
     StopReason.SOFTWARE_BREAKPOINT: (b"swbreak+", "swbreak:;"),
     StopReason.HARDWARE_BREAKPOINT: (b"hwbreak+", "hwbreak:;"),
 }
-_HISTORY_KEYS = {
+_OTHER_KEYS = {
+    StopReason.LIBRARY: "library:;",
     StopReason.HISTORY_BEGIN: "replaylog:begin;",
     StopReason.HISTORY_END: "replaylog:end;",
 }
@@ -204,7 +205,7 @@ def _reason(stop: Stop, features: Features) -> str:
         return key if offer in features else ""
     if stop.watch is not None:
         return f"{stop.watch.kind.value}:{stop.watch.address:x};"
-    return _HISTORY_KEYS.get(stop.reason, "")
+    return _OTHER_KEYS.get(stop.reason, "")
 
 
 LLDB_REASONS = {

@@ -56,6 +56,8 @@ class StopReason(enum.Enum):
     EVENT = "event"
     """Anything else that the target stops for: a caught exception, reset, power-off, triple fault,
     an instruction it lacks. `Stop.signal` and `Stop.text` say what."""
+    LIBRARY = "library"
+    """The list of `gdbstub.capabilities.Libraries` has changed: the client reads it anew and goes on."""
     HISTORY_BEGIN = "replaylog:begin"
     """No earlier state exists."""
     HISTORY_END = "replaylog:end"
@@ -222,10 +224,14 @@ class StepPolicy(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class SectionOffsets:
-    """Where the loaded program really is, for `qOffsets`: load addresses of its segments."""
+    """Where the loaded program really is, for `qOffsets`: load addresses of its segments.
+
+    `slide` is how far the program was moved, for clients that want to know that instead.
+    """
 
     text_segment: int
     data_segment: int | None = None
+    slide: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

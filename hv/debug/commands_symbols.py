@@ -16,7 +16,7 @@ OWNER: Final = -2
 def _symbols(context: CommandContext, words: Sequence[str]) -> None:
     """What is known. The search itself went before, see `hv.debug.target_files`."""
     symbols = context.control.symbols
-    kernel, index, file = symbols.kernel(), symbols.index(), symbols.file()
+    kernel, index, file = symbols.kernel(), symbols.index(), symbols.file_name()
     if kernel is not None:
         moved = f"moved by {kernel.slide:#x}" if kernel.slide else "where it was linked for"
         context.write(f"Linux kernel at {kernel.text:#x}, {moved}\n")
@@ -25,7 +25,7 @@ def _symbols(context: CommandContext, words: Sequence[str]) -> None:
         return
     context.write(f"{len(index):,} symbols\n")
     if file is not None:
-        context.write(f"gdb reads them with: symbol-file target:{file[0]}\n")
+        context.write(f"gdb reads them with: symbol-file target:{file}\n")
 
 
 def _wait(context: CommandContext, words: Sequence[str]) -> None:

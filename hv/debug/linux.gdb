@@ -1,9 +1,9 @@
-# Symbols of a Linux kernel that chooses its own address (KASLR), for gdb.
+# The guest runs until its Linux kernel is mapped where it will stay (KASLR), and gdb has the kernel's symbols.
 #
-#   gdb -ex 'target remote :1234' -x linux.gdb            symbols from the kernel's own memory
-#   ... -x linux.gdb -ex 'hv-vmlinux vmlinux'             from a file with debug information
+#   gdb -ex 'target remote :1234' -x linux.gdb
+#   gdb -ex 'target remote :1234' -x linux.gdb -ex 'hv-vmlinux vmlinux'
 #
-# Attached before the kernel is mapped, the guest runs until it is. Per-CPU symbols stay where they are:
+# The second form takes the symbols from a file with debug information. Per-CPU symbols stay where they are:
 # their addresses count from the start of a CPU's area. `hv-kernel` does it again, after a reset say.
 
 define hv-kernel
@@ -12,15 +12,16 @@ define hv-kernel
     continue
   end
   monitor symbols
-  symbol-file target:/vmlinux
 end
 document hv-kernel
-Run the guest until its Linux kernel is mapped, and load the kernel's symbols.
+Run the guest until its Linux kernel is mapped.
 end
 
 define hv-vmlinux
   set $hv_slide = (unsigned long) &hv_kernel_slide
   symbol-file
+  nosharedlibrary
+  set auto-solib-add off
   add-symbol-file $arg0 -o $hv_slide -s .data..percpu 0
 end
 document hv-vmlinux

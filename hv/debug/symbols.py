@@ -7,6 +7,7 @@ A kernel found there is looked at again before each use, since after a reset it 
 
 from __future__ import annotations
 
+import functools
 import io
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable
@@ -30,11 +31,14 @@ from hv.vm import Vm
 T = TypeVar("T")
 KERNEL_NAME: Final = "/vmlinux"
 """The name of the virtual file with the symbols of a kernel found in memory."""
+LINKED_NAME: Final = "/linked/vmlinux"
+"""The same, with the addresses that the kernel was linked for: for clients that move it themselves."""
 KERNEL_SCRIPT: Final = Path(__file__).with_name("linux.gdb")
 """The gdb script for a kernel that moves itself."""
 MAX_PROGRAM: Final = 1 << 26
 """Bytes of an ELF file that debuggers can have."""
 _BOOT_FLAG: Final = 0x1FE  # in the zero page; read only by what copies or hashes the whole page
+_EI_CLASS, _CLASS_64 = 4, 2
 _NAMED: Final = {"STT_FUNC": "T", "STT_OBJECT": "D", "STT_NOTYPE": "D"}
 _FAR: Final = 1 << 20  # an address that far from the last symbol before it does not belong to it
 
@@ -89,12 +93,14 @@ class SymbolIndex:
 
 
 class MachineSymbols:
-    """The symbols of one machine, shared by its debuggers. For the machine's owner, except `find_kernel`."""
+    """The symbols of one machine, shared by its debuggers. For the machine's owner, except what trio only
+    may call."""
 
     def __init__(self, vm: Vm) -> None:
         self._vm = vm
         self._kernel: Kernel | None = None
         self._index: tuple[object, SymbolIndex] | None = None
+        self._file: tuple[Kernel, str, bytes] | None = None
         self._searching = trio.Lock()
         self.program = Program()
 
@@ -104,12 +110,30 @@ class MachineSymbols:
             self._kernel = None
         return self._kernel
 
-    def file(self) -> tuple[str, bytes] | None:
-        """Name and contents of the file with the symbols, at the addresses that they have now."""
+    def file_name(self) -> str | None:
+        """The name of the file with the symbols at the addresses that they have now."""
         if self.program.link_base is None:
-            return None if self.program.elf is None else (self.program.name, self.program.elf)
-        kernel = self.kernel()
-        return None if kernel is None else (KERNEL_NAME, kernel.elf)
+            return None if self.program.elf is None else self.program.name
+        return None if self.kernel() is None else KERNEL_NAME
+
+    def is_64_bit(self) -> bool:
+        """Whether that file is one for 64-bit code."""
+        elf = self.program.elf
+        return self.program.link_base is not None or (elf is not None and elf[_EI_CLASS] == _CLASS_64)
+
+    async def read_file(self, name: str, call: Call) -> bytes | None:
+        """The contents of the file called `name`; None when there is none. trio only."""
+        if self.program.link_base is None:
+            return self.program.elf if name == self.program.name else None
+        if name not in (KERNEL_NAME, LINKED_NAME):
+            return None
+        kernel = await self.find_kernel(call)
+        if kernel is None:
+            return None
+        if self._file is None or self._file[0] is not kernel or self._file[1] != name:
+            make = functools.partial(kernel.elf, linked=name == LINKED_NAME)
+            self._file = (kernel, name, await trio.to_thread.run_sync(make, abandon_on_cancel=True))
+        return self._file[2]
 
     def index(self) -> SymbolIndex | None:
         """The symbols at the addresses that they have now; None when there are none."""

@@ -20,7 +20,6 @@ from hv.debug.run_control import RunControl
 from hv.debug.target_btrace import TargetBranchTrace
 from hv.debug.target_files import TargetFiles
 from hv.debug.target_points import TargetPoints
-from hv.debug.target_regions import TargetRegions
 from hv.debug.target_restart import TargetRestart
 from hv.debug.target_settings import TargetSettings
 from hv.debug.target_shared import MachineLease, TargetShared
@@ -35,7 +34,6 @@ class MachineTarget(
     TargetShared,
     TargetState,
     TargetPoints,
-    TargetRegions,
     TargetBranchTrace,
     TargetRestart,
     TargetTables,

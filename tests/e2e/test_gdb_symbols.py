@@ -4,6 +4,8 @@ The kernel comes without a debug package; what it says in /proc/kallsyms is what
 """
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hv.debug.symbols import KERNEL_SCRIPT
 from tests.e2e.conftest import StartGdb, StartMachine
 from tests.e2e.gdb_driver import Gdb
 from tests.e2e.linux import linux_arguments, shell, to_shell
-from tests.e2e.machine import DEMO_PROMPT, Machine
+from tests.e2e.machine import DEMO_PROMPT, ROOT, Machine
 
 # One of each section, and one that is counted from the start of a CPU's area.
 NAMES = ("__x64_sys_getppid", "linux_banner", "jiffies_64", "start_kernel", "cpu_tss_rw")
@@ -96,6 +98,23 @@ def test_a_script_loads_symbols_when_the_kernel_is_mapped(kernel: Machine, gdb: 
     assert addresses[PER_CPU] < 1 << 20
 
 
+def test_a_breakpoint_waits_for_the_kernel_without_a_script(kernel: Machine, gdb: StartGdb) -> None:
+    debugger = gdb()
+    debugger(f"target remote {kernel.address()}")
+    debugger("set breakpoint pending on")
+    debugger("break start_kernel")
+    stop = debugger.go("continue")
+    assert stop.function == "start_kernel"
+    assert re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+) \(", debugger("backtrace"), re.MULTILINE) == [
+        "start_kernel",
+        "secondary_startup_64_no_verify",
+    ]
+    addresses = in_gdb(debugger)
+    assert addresses["start_kernel"] == stop.address
+    assert addresses[PER_CPU] < 1 << 20
+    assert "/vmlinux" in debugger("info sharedlibrary")
+
+
 def test_no_kernel_no_symbols(kernel: Machine, gdb: StartGdb) -> None:
     debugger = gdb()
     debugger(f"target remote {kernel.address()}")
@@ -127,3 +146,41 @@ def test_the_demo_is_served_under_its_name(run: StartMachine, gdb: StartGdb, dem
     assert debugger(f"monitor info symbol {address:#x}") == f"shared_counter at {address:#x}\n"
     debugger.begin("continue")
     machine.expect(DEMO_PROMPT)
+
+
+def test_the_map_of_memory_is_a_file(
+    run: StartMachine, gdb: StartGdb, demo_elf: Path, tmp_path: Path
+) -> None:
+    machine = run("--gdb", "127.0.0.1:0")
+    debugger = gdb(str(demo_elf))
+    debugger(f"target remote {machine.address()}")
+    debugger("tbreak shell")
+    debugger.go("continue")
+    file = tmp_path / "maps"
+    debugger(f"remote get /proc/1/maps {file}")
+    rows = re.findall(
+        r"^([0-9a-f]{8,16})-([0-9a-f]{8,16}) (r[w-][x-]p) 0{8} 00:00 0 \[(.*)\]$",
+        file.read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) == len(file.read_text().splitlines())
+    places = [(int(start, 16), int(end, 16)) for start, end, _, _ in rows]
+    assert places == sorted(places)
+    code, data = debugger.value("(unsigned long) &page_fault"), debugger.value("(unsigned long) &ticks")
+    [code_rights] = [row[2] for row, (start, end) in zip(rows, places, strict=True) if start <= code < end]
+    [data_rights] = [row[2] for row, (start, end) in zip(rows, places, strict=True) if start <= data < end]
+    assert code_rights[2] == "x"
+    assert data_rights[1] == "w"
+
+
+def test_a_script_counts_who_calls_a_function() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/calls", "page_fault", "-n", "5", "--", "-c", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r" +5  page_fault < exception < trap_dispatch < \S+ < run_task.*\n", done.stdout)

@@ -6,10 +6,12 @@ import pytest
 import trio
 import trio.testing
 
+from gdbstub.capabilities import Library
 from gdbstub.client import Client, parse_stop
 from gdbstub.errors import ConnectionLostError, RemoteError
 from gdbstub.framing import frame
-from gdbstub.target import Detach
+from gdbstub.replies import StopReply
+from gdbstub.target import Detach, Stop, StopReason
 from tests.helpers.full_toy import FILES, FullToy
 from tests.helpers.rsp import answer, connected, served
 from tests.helpers.serve_toy import full_toy_with_programs, toy_with_programs
@@ -314,6 +316,23 @@ async def test_the_name_of_the_program_is_told() -> None:
         assert b"qXfer:exec-file:read+" in await client.start()
         assert await client.read_object(b"exec-file", b"1") == b"/boot/toy"
         assert await client.request(b"qXfer:exec-file:read:2:0,100") == b"E00"
+
+
+async def test_libraries_are_listed_as_they_are_now() -> None:
+    target = full_toy_with_programs()
+    async with connected(target) as client:
+        assert b"qXfer:libraries:read+" in await client.start()
+        assert b"<library-list>\n</library-list>" in await client.read_object(b"libraries")
+        target.loaded.append(Library("/lib & <more>", (0x3000, 0xFFFF_FFFF_8100_0000)))
+        listed = await client.read_object(b"libraries")
+        assert b'<library name="/lib &amp; &lt;more&gt;">' in listed
+        assert b'<segment address="0x3000"/><segment address="0xffffffff81000000"/></library>' in listed
+        assert await client.request(b"qXfer:libraries:read:x:0,100") == b"E00"
+
+
+def test_a_change_of_the_libraries_is_a_stop_that_names_it() -> None:
+    reply = StopReply(Stop(StopReason.LIBRARY, 2)).payload(frozenset())
+    assert reply == b"T05thread:2;library:;"
 
 
 # --- tables and branch traces -----------------------------------------------------------------------

@@ -521,6 +521,15 @@ async def test_offsets_are_given_as_segments_once_known() -> None:
         assert await client.request(b"qOffsets") == b"TextSeg=ffffffff9a000000"
 
 
+async def test_lldb_is_given_the_slide_which_it_adds_to_every_address() -> None:
+    target = toy()
+    target.offsets = SectionOffsets(0xFFFFFFFF9A000000, slide=0x1900_0000)
+    async with connected(target) as client:
+        assert await client.request(b"qOffsets") == b"TextSeg=ffffffff9a000000"
+        assert await client.request(b"QThreadSuffixSupported") == b"OK"
+        assert await client.request(b"qOffsets") == b"TextSeg=19000000"
+
+
 async def test_physical_memory_mode_is_refused_by_a_target_without_it() -> None:
     async with connected(toy()) as client:
         assert await client.request(b"qqemu.PhyMemMode") == b""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from gdbstub.capabilities import Block, MemoryRegion, Table
+from gdbstub.capabilities import Block, Library, MemoryRegion, Table
 from gdbstub.description import Description
 from gdbstub.errors import TargetBusyError, TargetError
 from gdbstub.evaluator import EvaluationError, evaluate, holds
@@ -54,6 +54,7 @@ class FullToy(ToyTarget):
         self.conditions: dict[PointKey, tuple[Sequence[Program], Sequence[Program], bool]] = {}
         self.console: Callable[[str], None] = lambda text: None
         self.restarts = 0
+        self.loaded: list[Library] = []
         self.traced: dict[int, int] = {}
         self.is_non_stop = False
         self._running: dict[int, Iterator[Event | None]] = {}
@@ -126,6 +127,9 @@ class FullToy(ToyTarget):
 
     async def executable(self) -> str | None:
         return "/boot/toy"
+
+    async def libraries(self) -> Sequence[Library]:
+        return self.loaded
 
     async def tables(self) -> Sequence[tuple[str, str]]:
         return [(name, f"the {name}") for name in TABLES]
