@@ -47,7 +47,7 @@ def monitor(control: RunControl, command: str) -> str:
 async def test_waiting_for_a_kernel_and_reading_its_symbols_leave_the_run_as_it_is(
     guest: Guest, control: RunControl
 ) -> None:
-    target = MachineTarget(control, MachineLease(), Client("test", 1), None)
+    target = MachineTarget(control, MachineLease(), Client("test", 1))
     await target.attach()
     assert await target.section_offsets() is None
     assert await target.executable() is None

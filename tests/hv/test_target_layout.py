@@ -4,6 +4,7 @@ import pytest
 
 from gdbstub.capabilities import Capabilities
 from gdbstub.errors import RegisterError
+from hv.debug.symbols import Program
 from hv.debug.target_layout import Layout, layout_for
 from hv.debug.target_settings import TargetSettings
 from tests.helpers.bare_target import CODE, STEP, machine, stopped
@@ -128,5 +129,7 @@ async def test_a_layout_that_is_chosen_stays() -> None:
 async def test_a_64_bit_program_is_offered_beside_64_bit_registers_only(layout: Layout) -> None:
     with machine() as m:
         target = m.target(settings=settings(layout))
-        assert target._fits(b"\x7fELF\x02") is (layout is Layout.X86_64)
-        assert target._fits(b"\x7fELF\x01")
+        m.control.symbols.program = Program("/wide", b"\x7fELF\x02")
+        assert await target.executable() == ("/wide" if layout is Layout.X86_64 else None)
+        m.control.symbols.program = Program("/narrow", b"\x7fELF\x01")
+        assert await target.executable() == "/narrow"
