@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gdbstub import framing, requests
+from gdbstub import framing, packets, requests
 from gdbstub.context import Context, Outcome
 from gdbstub.errors import MemoryAccessError, RequestError, TargetError
 from gdbstub.handle_query import stop_reply
@@ -170,7 +170,7 @@ async def point_many(context: Context, request: PointMany) -> Outcome:
 
 async def _point_result(context: Context, payload: bytes) -> bytes:
     try:
-        parsed = requests.parse(payload)
+        parsed = packets.parse(payload)
         if not isinstance(parsed, requests.Point):
             return b""
         outcome = await point(context, parsed)

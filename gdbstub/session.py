@@ -34,8 +34,9 @@ from gdbstub import framing
 from gdbstub.errors import ProtocolError, RequestError, StubError
 from gdbstub.fields import ANY_THREAD
 from gdbstub.lease import Seat
+from gdbstub.packets import parse
 from gdbstub.replies import Console, Features, Reply
-from gdbstub.requests import Cont, Request, parse
+from gdbstub.requests import Cont, Request
 from gdbstub.target import Exited, Killed, ResumePlan, Stop
 
 PACKET_SIZE = 0x20000

@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("accel", "gdbstub", "hv")
-GDBSTUB_IO_MODULES = ("gdbstub.server", "gdbstub.client", "gdbstub.listen")
+GDBSTUB_IO_MODULES = (
+    *("gdbstub.server", "gdbstub.connection", "gdbstub.nonstop", "gdbstub.client", "gdbstub.listen"),
+)
 """Where bytes are moved, by trio; every other module of gdbstub is pure."""
 
 

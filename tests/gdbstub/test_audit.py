@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from gdbstub.requests import PACKET_NAMES
+from gdbstub.packets import PACKET_NAMES
 from tests.helpers.audit import watched
 from tests.helpers.full_toy import FullToy
 from tests.helpers.session_fuzzer import ARGUMENTS, SAMPLES, pieces, toy_to_fuzz, verdict

@@ -8,7 +8,7 @@ import trio.testing
 
 import gdbstub
 from gdbstub import framing
-from gdbstub.requests import PACKET_NAMES
+from gdbstub.packets import PACKET_NAMES
 from gdbstub.server import serve_stream
 from tests.helpers.serve_toy import toy_with_programs
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gdbstub import packets
 from gdbstub import requests as rq
 from gdbstub import requests_control as rc
 from gdbstub import requests_lldb as rl
@@ -183,23 +184,23 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("payload", "request_"), WELL_FORMED)
 def test_a_packet_is_read_as_the_manual_says(payload: bytes, request_: rq.Request) -> None:
-    assert rq.parse(payload) == request_
+    assert packets.parse(payload) == request_
 
 
 @pytest.mark.parametrize("payload", MALFORMED, ids=lambda payload: ascii(payload[:30].decode("latin-1")))
 def test_a_malformed_packet_is_a_request_error(payload: bytes) -> None:
     with pytest.raises(RequestError):
-        rq.parse(payload)
+        packets.parse(payload)
 
 
-names = st.sampled_from(sorted(rq.PACKET_NAMES))
+names = st.sampled_from(sorted(packets.PACKET_NAMES))
 
 
 @given(st.one_of(st.binary(max_size=200), st.builds(bytes.__add__, names, st.binary(max_size=60))))
 def test_any_payload_is_a_request_or_a_request_error(payload: bytes) -> None:
     text = ""
     try:
-        rq.parse(payload)
+        packets.parse(payload)
     except RequestError as error:
         text = str(error)
     assert text.isprintable()
@@ -208,7 +209,7 @@ def test_any_payload_is_a_request_or_a_request_error(payload: bytes) -> None:
 @given(names, st.text("0123456789abcdef,;:=-p.", max_size=40))
 def test_any_arguments_are_a_request_or_a_request_error(name: bytes, arguments: str) -> None:
     try:
-        request = rq.parse(name + arguments.encode())
+        request = packets.parse(name + arguments.encode())
     except RequestError:
         return
     if isinstance(request, rq.ReadMemory):

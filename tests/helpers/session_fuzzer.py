@@ -30,7 +30,7 @@ import trio
 import trio.testing
 
 import gdbstub
-from gdbstub import framing, requests, requests_control, requests_lldb
+from gdbstub import framing, packets, requests, requests_control, requests_lldb
 from gdbstub.arch.x86_64 import x86_64
 from gdbstub.description import Description
 from gdbstub.errors import ProtocolError, RequestError
@@ -46,7 +46,7 @@ TIME_LIMIT_S = 20
 Input = list[bytes]
 Edge = tuple[int, int, int]
 
-NAMES = sorted(requests.PACKET_NAMES)
+NAMES = sorted(packets.PACKET_NAMES)
 SAMPLES = [
     *(
         b"?",
@@ -234,7 +234,7 @@ def may_change(stream: bytes) -> bool:
         while (unit := decoder.next_unit()) is not None:
             if isinstance(unit, framing.Packet):
                 with contextlib.suppress(RequestError):
-                    if isinstance(requests.parse(unit.payload), CHANGING):
+                    if isinstance(packets.parse(unit.payload), CHANGING):
                         return True
     except ProtocolError:
         # A server that verifies checksums may have dropped the packet which ends it here.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gdbstub.requests import PACKET_NAMES
+from gdbstub.packets import PACKET_NAMES
 from hv.debug.command import Command, Touch
 from hv.debug.commands import COMMANDS
 from hv.debug.target_settings import TargetSettings
