@@ -3,7 +3,9 @@
 Each case runs five times on each side, alternating, and the medians are compared. A table goes to
 standard output, progress to standard error, and `--json FILE` keeps everything:
 
-    {"format": 1, "machine": {...}, "runs": 5, "rows": [...]}       rows: see scripts.benchlib.suite
+    {"format": 1, "machine": {...}, "runs": 5, "rows": [...], "stub": [...]}
+
+with rows as in scripts.benchlib.suite, and those of the debug server as in scripts.benchlib.stub.suite.
 
 Run it as `scripts/bench`, which sets up what it needs.
 """
@@ -23,6 +25,7 @@ from scripts.benchlib.machine import machine_description
 from scripts.benchlib.process import RunError
 from scripts.benchlib.report import compare, failures, table
 from scripts.benchlib.sides import SIDES, Sample, count_instructions
+from scripts.benchlib.stub.suite import CASES, Case, measure_stub, stub_table
 from scripts.benchlib.suite import (
     Row,
     instruction_counts,
@@ -59,6 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="bench", description="benchmarks beside QEMU's TCG and the host")
     parser.add_argument("--linux", action="store_true", help="boot and use Linux as well")
+    parser.add_argument("--stub", action="store_true", help="the debug server beside QEMU's and a bare echo")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="CASE", help="only these; patterns as in a shell, see --list"
     )
@@ -80,25 +84,29 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def select(arguments: argparse.Namespace) -> tuple[list[Kernel], list[LinuxCase]]:
+def select(arguments: argparse.Namespace) -> tuple[list[Kernel], list[LinuxCase], list[Case]]:
     """The cases that were asked for."""
     if not arguments.only:
-        return list(KERNELS), list(LINUX_CASES) if arguments.linux else []
+        return (
+            list(KERNELS),
+            list(LINUX_CASES) if arguments.linux else [],
+            list(CASES) if arguments.stub else [],
+        )
 
     def wanted(name: str) -> bool:
         return any(fnmatch.fnmatch(name, pattern) for pattern in arguments.only)
 
     kernels = [kernel for kernel in KERNELS if wanted(kernel.name)]
     cases = [case for case in LINUX_CASES if wanted(case.name)]
-    if not kernels and not cases:
+    stub = [case for case in CASES if wanted(case.name)]
+    if not kernels and not cases and not stub:
         raise RunError(f"no case is called {' or '.join(arguments.only)}; --list names them")
-    return kernels, cases
+    return kernels, cases, stub
 
 
-def measure(arguments: argparse.Namespace) -> list[Row]:
-    """All rows. Raises `RunError`, `BuildError` or `MissingAsset` when nothing can be measured."""
+def measure(kernels: list[Kernel], cases: list[LinuxCase], arguments: argparse.Namespace) -> list[Row]:
+    """The rows of kernels and Linux. Raises `RunError`, `BuildError` or `MissingAsset`."""
     runs = 1 if arguments.quick else arguments.runs
-    kernels, cases = select(arguments)
     rows: list[Row] = []
     samples: list[Sample] = []
     if kernels:
@@ -125,15 +133,18 @@ def list_cases() -> None:
         print(f"{kernel.name:<12}{kernel.what}")
     for case in LINUX_CASES:
         print(f"{case.name:<12}{', '.join(phase.name for phase in case.phases)}")
+    for each in CASES:
+        print(f"{each.name:<12}{each.what}")
 
 
-def print_report(machine: dict[str, object], rows: Sequence[Row]) -> None:
-    """The table, under the machine it is about."""
+def print_report(machine: dict[str, object], rows: Sequence[Row], stub: Sequence[Row]) -> None:
+    """The tables, under the machine they are about."""
     for key, value in machine.items():
         print(f"{key.replace('_', ' ')}: {value}")
-    print()
-    for line in table(rows):
-        print(line)
+    for lines in (table(rows) if rows else (), stub_table(stub) if stub else ()):
+        print()
+        for line in lines:
+            print(line)
 
 
 def main() -> int:
@@ -145,11 +156,13 @@ def main() -> int:
     try:
         earlier = json.loads(arguments.compare.read_text())["rows"] if arguments.compare else []
         machine = machine_description()
-        rows = measure(arguments)
-        print_report(machine, rows)
+        kernels, cases, asked = select(arguments)
+        rows = measure(kernels, cases, arguments)
+        runs = 1 if arguments.quick else arguments.runs
+        stub = list(measure_stub(build().image, asked, runs)) if asked else []
+        print_report(machine, rows, stub)
         if arguments.json:
-            runs = 1 if arguments.quick else arguments.runs
-            document = {"format": FORMAT, "machine": machine, "runs": runs, "rows": rows}
+            document = {"format": FORMAT, "machine": machine, "runs": runs, "rows": rows, "stub": stub}
             arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     except (RunError, BuildError, assets.MissingAsset, OSError, ValueError, KeyError) as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -157,7 +170,7 @@ def main() -> int:
     slower = list(compare(earlier, rows))
     for line in slower:
         print(f"slower: {line}")
-    return 1 if slower or failures(rows) else 0
+    return 1 if slower or failures(rows) or any("error" in row for row in stub) else 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.e2e.conftest import Debug, StartGdb, StartMachine
+from tests.e2e.conftest import Debug
 from tests.e2e.gdb_driver import Gdb
 
 

@@ -1,0 +1,1 @@
+"""The debug server beside QEMU's and a bare trio echo: see `scripts.benchlib.stub.cases`."""
