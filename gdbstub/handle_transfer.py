@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
@@ -9,10 +10,11 @@ from gdbstub.capabilities import Block, Table
 from gdbstub.context import Context, Outcome
 from gdbstub.errors import RequestError, UnsupportedError
 from gdbstub.handle_state import fit
-from gdbstub.replies import Empty, Error, Ok, Raw, thread_text
+from gdbstub.replies import Empty, Error, Features, Ok, Raw, thread_text
 from gdbstub.requests import Transfer
 from gdbstub.requests_control import BranchTraceRequest, BranchTraceSize
 from gdbstub.session import DEFAULT_TRACE_SIZE
+from gdbstub.target import ThreadInfo
 
 MAX_TRACE_SIZE = 1 << 24
 """Bytes of branch trace that a client may ask for."""
@@ -31,17 +33,20 @@ async def _features(context: Context, annex: str) -> bytes | None:
     return context.target.description.target_xml
 
 
+@functools.lru_cache
+def _thread_line(info: ThreadInfo, features: Features) -> str:
+    # gdb asks at every stop, and mostly nothing has changed.
+    core = "" if info.core is None else f' core="{info.core}"'
+    text = f"name={quoteattr(info.name)}>{escape(info.detail)}"
+    return f'<thread id="{thread_text(info.id, features)}"{core} {text}</thread>'
+
+
 async def _threads(context: Context, annex: str) -> bytes | None:
     if annex:
         return None
-    lines = ["<threads>"]
-    for info in await context.target.threads():
-        thread = thread_text(info.id, context.session.features)
-        core = "" if info.core is None else f' core="{info.core}"'
-        lines.append(
-            f'<thread id="{thread}"{core} name={quoteattr(info.name)}>{escape(info.detail)}</thread>'
-        )
-    return _document([*lines, "</threads>"])
+    features = context.session.features
+    lines = [_thread_line(info, features) for info in await context.target.threads()]
+    return _document(["<threads>", *lines, "</threads>"])
 
 
 async def _executable(context: Context, annex: str) -> bytes | None:

@@ -95,7 +95,8 @@ class Scheduler:
         self._stop_requested = False
         self._alone: bool | None = None
         self._turn_over = False
-        self._cr8 = [0] * len(cpus)
+        self._cr8: dict[int, int] = {}
+        """CR8 by vCPU, as far as it is known."""
         for cpu in cpus:
             cpu.control.pause_cost = PAUSE_COST
 
@@ -152,7 +153,7 @@ class Scheduler:
         """Forget what was derived from CPU and board state: somebody else may have changed it."""
         self._alone = None
         self._access.attention = True
-        self._cr8 = [read_int(cpu, "cr8") for cpu in self._cpus]
+        self._cr8.clear()
 
     def reset(self) -> None:
         """Machine reset."""
@@ -488,6 +489,9 @@ class Scheduler:
         """CR8 and the local APIC's TPR are one register: take over what the guest wrote to the latter."""
         vcpu = self.current
         value = self._board.task_priority(vcpu)
-        if value != self._cr8[vcpu]:
+        known = self._cr8.get(vcpu)
+        if known is None:
+            known = self._cr8[vcpu] = read_int(self._cpus[vcpu], "cr8")
+        if value != known:
             self._cr8[vcpu] = value
             write_int(self._cpus[vcpu], "cr8", value)

@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 
 from hv.console import Console, NullConsole, opened
+from hv.debug.address import ServerAddress, parse_server, uses_stdio
 from hv.debug.run_control import RunControl
-from hv.debug.server import DebugServer, ServerAddress, parse_server, uses_stdio
 from hv.debug.stops import STATUS_ERROR, Ending
 from hv.debug.symbols import KERNEL_SCRIPT, MAX_PROGRAM, Program
 from hv.debug.target_base import result_of
@@ -35,6 +34,9 @@ from hv.machines.pc import DEFAULT_IPS, PcConfig, build_pc, log_header
 from hv.memory import parse_size
 from hv.stats import report
 from hv.vm import Vm
+
+if TYPE_CHECKING:
+    from hv.debug.server import DebugServer
 
 _SIGNAL_STATUS: Final = 128  # the shell's convention for a program ended by a signal
 _GOODBYE_S: Final = 2.0  # how long a debugger may take to receive the last packet
@@ -131,6 +133,8 @@ def _say_ending(final: Ending) -> None:
 
 def _read_symbols(path: str) -> bytes:
     """The file of `--symbols`, or as much of it as is ever served."""
+    from elftools.elf.elffile import ELFFile  # slow to load
+
     try:
         with open(path, "rb") as file:
             ELFFile(file)
@@ -232,6 +236,9 @@ class _Session:
             await nursery.start(self._signals)
             if plan.address is not None:
                 observed = not isinstance(plan.console, NullConsole)
+                # A tenth of a second that a machine without a debugger need not wait.
+                from hv.debug.server import DebugServer
+
                 server = DebugServer(self.control, plan.address, plan.settings, observed=observed)
                 await self._start_server(nursery, server)
             if plan.console.has_input and not plan.vm.door.replaying:

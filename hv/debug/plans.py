@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, assert_never
+from typing import Final
 
-from gdbstub.target import Continue, ResumePlan, Stay, Step, StepRange, ThreadAction
+from gdbstub.target import Continue, ResumePlan, Stay, Step, ThreadAction
 from hv.outcomes import Goal
 from hv.vm import Vm
 
@@ -27,19 +27,12 @@ def goal_of(plan: ResumePlan, vm: Vm, *, masked: bool, until: int | None, free: 
     moving = set()
     for vcpu in range(len(vm.vcpus)):
         action = plan.action_for(vcpu + 1)
-        match action:
-            case Step() | StepRange() if vcpu in free:
-                pass
-            case Step():
-                steps[vcpu] = None
-            case StepRange(start, end):
-                steps[vcpu] = _offsets(vm, vcpu, start, end)
-            case Continue() | Stay():
-                pass
-            case _:
-                assert_never(action)
-        if not isinstance(action, Stay):
-            moving.add(vcpu)
+        if isinstance(action, Stay):
+            continue
+        moving.add(vcpu)
+        if isinstance(action, Continue) or vcpu in free:
+            continue
+        steps[vcpu] = None if isinstance(action, Step) else _offsets(vm, vcpu, action.start, action.end)
     live = not vm.door.replaying
     allowed = frozenset(moving) if live and len(moving) < len(vm.vcpus) else None
     return Goal(until=until, steps=steps, masked=live and masked and bool(steps), allowed=allowed)

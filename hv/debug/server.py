@@ -1,21 +1,16 @@
-"""The debug server of one machine: addresses as the user writes them, and a target for each connection."""
+"""The debug server of one machine: a target for each connection."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import trio
 
-from gdbstub.addresses import Address, AddressError, StdioAddress, parse_address
 from gdbstub.server import serve
 from gdbstub.target import Client
+from hv.debug.address import ServerAddress
 from hv.debug.run_control import RunControl
 from hv.debug.target import MachineTarget
 from hv.debug.target_settings import TargetSettings
 from hv.debug.target_shared import MachineLease
-from hv.errors import ConfigError
-
-ServerAddress: TypeAlias = Address
 
 
 class DebugServer:
@@ -46,16 +41,3 @@ class DebugServer:
 
     def _open_target(self, client: Client) -> MachineTarget:
         return MachineTarget(self._control, self.lease, client, self._settings)
-
-
-def parse_server(text: str) -> ServerAddress:
-    """The address of `--gdb`. `ConfigError`."""
-    try:
-        return parse_address(text)
-    except AddressError as error:
-        raise ConfigError(str(error), "--gdb") from None
-
-
-def uses_stdio(address: ServerAddress | None) -> bool:
-    """Whether the debug server takes standard input and output for itself."""
-    return isinstance(address, StdioAddress)

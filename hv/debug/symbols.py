@@ -18,8 +18,6 @@ from typing import Final, Protocol, TypeVar
 
 import trio
 from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 
 from gdbstub.target import WatchKind
 from hv.debug.breakpoints import WatchPoint
@@ -189,6 +187,9 @@ class MachineSymbols:
 def elf_symbols(data: bytes, bias: int = 0) -> list[Symbol]:
     """The functions, variables and labels of an ELF file, `bias` added to their addresses; none when it is
     damaged."""
+    from elftools.elf.elffile import ELFFile  # slow to load, and not needed by every run
+    from elftools.elf.sections import SymbolTableSection
+
     try:
         table = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
         if not isinstance(table, SymbolTableSection):
