@@ -34,7 +34,7 @@ CR4_LA57: Final = 1 << 12
 EFER_LMA: Final = 1 << 10
 EFER_NXE: Final = 1 << 11
 
-TABLES_BETWEEN_PAUSES: Final = 3
+TABLES_BETWEEN_PAUSES: Final = 2
 """A few milliseconds' work, when they are full."""
 
 ReadPhysical = Callable[[int, int], bytes | None]
