@@ -93,17 +93,22 @@ class Judge:
         self.events = Events(vm, self.catches, lambda: self.debugged)
         self.limits = _limits(vm, max_ticks)
         self._ended = ended
-        self._quit: Ending | None = None
+        self.quitting: Ending | None = None
+        """The end that somebody wants, or that comes with the next resume."""
+        self.interrupted = False
+        self.all_stop = False
+        """Whether the last stop is one of the whole machine, not of one vCPU."""
         self._halt_shown: int | None = None
 
     # --- before a resume ---------------------------------------------------------------------------
 
     def before_resume(self) -> Event | None:
         """What must be said before anything runs: the end, or a stop not reported yet."""
+        self.all_stop = False
         if self.ending is not None:
             return Exited(self.ending.status)
-        if self._quit is not None:
-            return self.end(self._quit)
+        if self.quitting is not None:
+            return self.end(self.quitting)
         if self.vm.suspended is not None:
             if self.no_reboot or self.vm.suspended.reason is not SuspendReason.RESET:
                 return self.end(ending(self.vm.suspended))
@@ -138,6 +143,11 @@ class Judge:
                 self.vm.vcpus[vcpu].set("cr2", caught.cr2)
             self.vm.apply(caught.event)
 
+    def until(self, limit: int | None) -> int | None:
+        """The machine tick to run to: `limit`, or that of the end of the run."""
+        ends = [tick for tick, _ in self.limits]
+        return min([*ends, limit] if limit is not None else ends, default=None)
+
     # --- judging outcomes --------------------------------------------------------------------------
 
     def judge(self, outcome: Outcome) -> Event | None:
@@ -171,6 +181,7 @@ class Judge:
         """The guest resets the machine. One who catches it sees the state before; the next resume resets."""
         if self.debugged and self.catches.find(Kind.RESET) is not None:
             vcpu = self.vm.scheduler.current
+            self.all_stop = True
             return Stop(StopReason.EVENT, vcpu + 1, text=f"vCPU {vcpu}: the guest resets the machine")
         self.vm.reset()
         return None
@@ -227,7 +238,7 @@ class Judge:
         if not due:
             return None
         self.limits.clear()
-        self._quit = due[0]
+        self.quitting = due[0]
         return self._final(due[0], self.vm.scheduler.current, Kind.POWER_OFF)
 
     def _halted(self) -> Event | None:
@@ -242,6 +253,7 @@ class Judge:
     def _final(self, final: Ending, vcpu: int, kind: Kind, detail: str = "") -> Event:
         if not self.debugged or self.catches.find(kind) is None:
             return self.end(final)
+        self.all_stop = True
         said = final.text if final.text.startswith("vCPU") else final.text[0].upper() + final.text[1:]
         text = f"{said}. One more resume ends with status {final.status}.{detail}"
         return Stop(StopReason.EVENT, vcpu + 1, text=text)

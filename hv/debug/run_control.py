@@ -48,7 +48,6 @@ class RunControl(Judge):
         super().__init__(vm, owner, no_reboot=no_reboot, max_ticks=max_ticks, ended=ended)
         self.symbols = MachineSymbols(vm)
         self._listener: Callable[[Event], None] = lambda event: None
-        self._interrupted = False
 
     @property
     def running(self) -> bool:
@@ -107,7 +106,7 @@ class RunControl(Judge):
     def resume(self, plan: ResumePlan, stopped: Callable[[Event], None]) -> Event | None:
         """Carry out `plan`. The event if it ended at once; else `stopped` gets it, on the machine thread."""
         with self.owner.lock:
-            self._interrupted = False
+            self.interrupted = False
             self.plan = plan
             self.steps.begin()
             self.catches.attend(self.debugged)
@@ -125,17 +124,17 @@ class RunControl(Judge):
         """Make the running plan end with an `INTERRUPT` stop; harmless when none runs."""
         with self.owner.lock:
             if self.owner.busy:
-                self._interrupted = True
+                self.interrupted = True
                 self.owner.wake()
 
     def quit(self, status: int, text: str) -> None:
         """End the machine with `status`, whatever it does."""
         with self.owner.lock:
-            self._quit = Ending(status, text)
+            self.quitting = Ending(status, text)
             if self.owner.busy:
                 self.owner.wake()
             else:
-                self.end(self._quit)
+                self.end(self.quitting)
 
     def close(self) -> None:
         """Stop the machine thread."""
@@ -146,7 +145,7 @@ class RunControl(Judge):
         limit = self.vm.clock.now + INLINE_TICKS
         self.state = RunState.RUNNING
         while self.vm.clock.now < limit:
-            outcome = self.steps.run(self.plan, self._until(limit))
+            outcome = self.steps.run(self.plan, self.until(limit))
             if isinstance(outcome, Idle):
                 return None
             event = self.judge(outcome)
@@ -174,12 +173,12 @@ class RunControl(Judge):
         event: Event | None = None
         while event is None:
             self.owner.serve()
-            if self._quit is not None:
-                event = self.end(self._quit)
-            elif self._interrupted:
+            if self.quitting is not None:
+                event = self.end(self.quitting)
+            elif self.interrupted:
                 event = Stop(StopReason.INTERRUPT, self.vm.scheduler.current + 1)
             else:
-                event = self.judge(self.steps.run(self.plan, self._until(None)))
+                event = self.judge(self.steps.run(self.plan, self.until(None)))
         return event
 
     def _stopped(self) -> None:
@@ -187,10 +186,6 @@ class RunControl(Judge):
         self.steps.end()
         if self.state is RunState.RUNNING:
             self.state = RunState.STOPPED
-
-    def _until(self, limit: int | None) -> int | None:
-        ends = [tick for tick, _ in self.limits]
-        return min([*ends, limit] if limit is not None else ends, default=None)
 
     # --- changes by a debugger (called by the owner, through `submit`) --------------------------------
 

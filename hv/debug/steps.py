@@ -68,6 +68,11 @@ class Steps:
         for vcpu in list(self._detours):
             self._come_back(vcpu)
 
+    def leave(self, vcpu: int) -> None:
+        """`vcpu` has stopped: nothing of its step is left."""
+        if vcpu in self._detours:
+            self._come_back(vcpu)
+
     # --- running -----------------------------------------------------------------------------------
 
     def run(self, plan: ResumePlan, until: int | None) -> Outcome:

@@ -19,10 +19,11 @@ from hv.debug.commands import only_reads, steps
 from hv.debug.run_control import RunControl
 from hv.debug.target_btrace import TargetBranchTrace
 from hv.debug.target_files import TargetFiles
+from hv.debug.target_nonstop import TargetNonStop
 from hv.debug.target_points import TargetPoints
 from hv.debug.target_restart import TargetRestart
 from hv.debug.target_settings import TargetSettings
-from hv.debug.target_shared import MachineLease, TargetShared
+from hv.debug.target_shared import MachineLease
 from hv.debug.target_state import TargetState
 from hv.debug.target_tables import TargetTables
 
@@ -31,7 +32,7 @@ _DEFAULT_SETTINGS: Final = TargetSettings()
 
 
 class MachineTarget(
-    TargetShared,
+    TargetNonStop,
     TargetState,
     TargetPoints,
     TargetBranchTrace,
