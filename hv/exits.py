@@ -163,6 +163,11 @@ class Cr8:
 
 
 @dataclass(frozen=True, slots=True)
+class Woken:
+    """A store of this vCPU (or a device's, meanwhile) made another active that waited in MWAIT."""
+
+
+@dataclass(frozen=True, slots=True)
 class TscMoved:
     """IA32_TSC or IA32_TSC_ADJUST was written."""
 
@@ -246,6 +251,7 @@ Exit: TypeAlias = (
     | Tpr
     | Cr8
     | TscMoved
+    | Woken
     | Watch
     | TripleFault
     | Unhandled

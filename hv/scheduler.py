@@ -23,7 +23,7 @@ from typing import Final, assert_never
 from hv.access import Board, DeviceAccess
 from hv.clock import NEVER
 from hv.device import Field, State, Value, load_fields, save_fields
-from hv.engines.base import Activity, Control, Engine, EngineCpu, EventType
+from hv.engines.base import Activity, Control, Engine, EngineCpu, EventType, MonitorState
 from hv.exits import (
     Bpt,
     Caught,
@@ -45,6 +45,7 @@ from hv.exits import (
     Unimplemented,
     Wait,
     Watch,
+    Woken,
 )
 from hv.held import HeldAccess
 from hv.inputs import Advance, Influence, SwitchVcpu
@@ -211,7 +212,12 @@ class Scheduler:
         cpu = self._cpus[vcpu]
         if control.nmi_pending and not any(cpu.read_register("nmi_blocked")):
             return True
-        return self._board.interrupt_pending(vcpu) and self._interrupts_enabled(vcpu)
+        return self._board.interrupt_pending(vcpu) and self._interrupts_wake(vcpu)
+
+    def _interrupts_wake(self, vcpu: int) -> bool:
+        """Whether an interrupt ends the halt of `vcpu`: it is taken, or MWAIT has asked for masked ones."""
+        masked = self._cpus[vcpu].control.monitor_state == MonitorState.WAIT_MASKED
+        return masked or self._interrupts_enabled(vcpu)
 
     def _interrupts_enabled(self, vcpu: int) -> bool:
         return bool(read_int(self._cpus[vcpu], "eflags") & RFLAGS_IF)
@@ -418,6 +424,9 @@ class Scheduler:
                 self._cr8[vcpu] = value
                 self._board.set_task_priority(vcpu, value)
                 return None
+            case Woken():
+                self._alone = None
+                return None
             case TscMoved():
                 self._board.tsc_moved(vcpu)
                 return None
@@ -450,7 +459,7 @@ class Scheduler:
         """Whether an interrupt could wake `vcpu`. Non-maskable ones that only a timer could raise are not
         waited for: a CPU that halts with interrupts disabled has given up."""
         halted = self._cpus[vcpu].control.activity == Activity.HALTED
-        return halted and self._interrupts_enabled(vcpu)
+        return halted and self._interrupts_wake(vcpu)
 
     # --- signals -----------------------------------------------------------------------------------
 

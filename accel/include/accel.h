@@ -90,6 +90,10 @@ enum accel_event { ACCEL_EV_HWINTR = 0, ACCEL_EV_NMI = 2, ACCEL_EV_EXCEPTION = 3
 /* CPU activity: waiting states are states of the CPU, not of the debugger. */
 enum accel_activity { ACCEL_ACTIVE = 0, ACCEL_HALTED = 1, ACCEL_SHUTDOWN = 2, ACCEL_WAIT_SIPI = 3 };
 
+/* What MONITOR and MWAIT have set up. A CPU that waits is ACCEL_HALTED as well; a store to its line makes it active, and the CPU
+ * that stored leaves with WAKE. WAIT_MASKED: an interrupt ends the wait though IF is clear, and stays pending. */
+enum accel_monitor { ACCEL_MONITOR_NONE = 0, ACCEL_MONITOR_ARMED = 1, ACCEL_MONITOR_WAIT = 2, ACCEL_MONITOR_WAIT_MASKED = 3 };
+
 /* The control block: read and written directly by the owner between runs. */
 typedef struct {
     /* what makes the CPU leave */
@@ -110,7 +114,8 @@ typedef struct {
     uint8_t pass_exception;  /* this entry passes over the EXCEPTION exit that the event in flight led to */
     uint8_t catch_events;    /* enum accel_catch: which events leave with CATCH once they are complete */
     uint8_t catch_mode;      /* enum accel_mode last seen under CATCH_MODE; 0: seen at the next boundary */
-    uint8_t reserved0[3];
+    uint8_t monitor_state;   /* enum accel_monitor */
+    uint8_t reserved0[2];
     uint32_t exception_exit; /* bit v: exception v leaves with EXCEPTION before delivery; see there */
     uint32_t pause_cost;     /* machine ticks that a PAUSE without exit takes; `until` comes nearer by as much */
     uint64_t step_start, step_end;
@@ -184,6 +189,7 @@ enum accel_exit_kind {
     ACCEL_EXIT_TSC,           /* IA32_TSC or IA32_TSC_ADJUST was written; the write has been done */
     ACCEL_EXIT_CATCH,         /* an event of catch_events has happened: source = which, gpa = old and value = new CR3, mode
                                * or MSR value; number = the MSR, write. rip is behind it */
+    ACCEL_EXIT_WAKE,          /* a store of the last tick made a CPU active that waited in MWAIT */
     ACCEL_EXIT_KINDS
 };
 

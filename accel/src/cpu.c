@@ -249,7 +249,7 @@ void accel_cpu_reset(accel_cpu *c, int init) {
     c->cpl = c->shadow = c->nmi_blocked = 0;
     c->pending_dbg = 0;
     c->monitor_addr = 0;
-    c->monitor_armed = 0;
+    c->ctl.monitor_state = ACCEL_MONITOR_NONE;
     clear_injection(c);
     clear_inflight(c);
     c->ctl.catch_mode = 0;

@@ -163,7 +163,7 @@ enum { MAX_HITS = ACCEL_MAX_REPORTED };
 
 /* ---- machine -------------------------------------------------------------------------------------- */
 
-enum { PG_CODE = 1, PG_WATCH = 2, PG_CLEAN = 4 };
+enum { PG_CODE = 1, PG_WATCH = 2, PG_CLEAN = 4, PG_MONITOR = 8 /* may hold a line that some CPU monitors */ };
 
 struct page {
     uint64_t lines;  /* 64-byte lines that hold decoded code */
@@ -197,6 +197,7 @@ struct accel_machine {
     uint64_t a20_mask;
     uint32_t epoch;
     uint64_t gen_counter; /* source of unique fetch generations */
+    bool woken;           /* a store from outside has ended an MWAIT, and no CPU has told yet */
     /* block cache */
     struct block *blocks; uint32_t block_count, block_max;
     struct op *ops; uint16_t *op_rows; uint32_t op_count, op_max;
@@ -229,7 +230,7 @@ enum leave {
 
 /* c->attention: work to do after the current instruction retired. */
 enum { ATT_IO = 1 /* queued device writes */, ATT_WATCH = 2, ATT_SMC = 4, ATT_DB = 8, ATT_EXIT = 16 /* c->exit is filled, reported next */,
-       ATT_CATCH = 32 /* leave the block: c->caught says why */ };
+       ATT_CATCH = 32 /* leave the block: c->caught says why */, ATT_WAKE = 64 /* leave with WAKE */ };
 
 /* What an instruction raised. vector FAULT_EXIT: not a fault; the owner must act first (c->exit is filled). soft: an
  * ACCEL_EV_* type when the instruction asked for the event (INT n, INT3, INTO, ICEBP); length: its bytes. */
@@ -295,7 +296,7 @@ struct accel_cpu {
     uint64_t tsc_offset;
     uint32_t pkru;
     uint64_t rng;          /* seeded generator of RDRAND/RDSEED */
-    uint64_t monitor_addr; uint8_t monitor_armed;
+    uint64_t monitor_addr; /* physical; of control.monitor_state */
     uint64_t pending_dbg;  /* DR6 bits of a #DB trap to deliver at the next boundary */
     uint64_t ticks, extra; /* extra: ticks that are not retired instructions */
 
@@ -441,6 +442,7 @@ struct page *phys_page(accel_machine *m, uint64_t pa, uint8_t **host); /* host: 
 void phys_store(accel_cpu *c, uint64_t pa, const void *buf, unsigned size, uint64_t lin); /* in one page, in a slot: all flags honoured */
 uint64_t walk_read(accel_cpu *c, uint64_t pa, unsigned size);   /* page-walk access, all ones outside slots */
 void walk_write(accel_cpu *c, uint64_t pa, uint64_t v, unsigned size);
+bool monitor_arm(accel_cpu *c);                                /* stores to c->monitor_addr are noticed; false: it is no memory */
 void page_revoke(accel_machine *m, uint64_t pa);                /* no fast writes to this page in any TLB */
 
 /* ---- block.c, decode.c ------------------------------------------------------------------------------------- */

@@ -133,7 +133,8 @@ static void basic(accel_cpu *c, uint32_t leaf, uint32_t sub, uint32_t out[4]) {
     case 0x2: out[EAX] = 0x0000ff01; break; /* FFH: see leaf 4 */
     case 0x4: leaf_4(c, sub, out); break;
     case 0x5:
-        if (model_has(c, FEAT_MONITOR)) out[EAX] = out[EBX] = 64, out[ECX] = 3; /* break on interrupts though masked */
+        /* lines of 64 bytes, interrupts break though masked, one kind of C1 */
+        if (model_has(c, FEAT_MONITOR)) out[EAX] = out[EBX] = 64, out[ECX] = 3, out[EDX] = 1u << 4;
         break;
     case 0x6: out[EAX] = 1u << 2; break; /* the APIC timer never stops */
     case 0x7:

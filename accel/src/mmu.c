@@ -55,7 +55,7 @@ static void ftlb_fill(accel_cpu *c, uint64_t lin, const struct tlb_entry *t, boo
     if (!p) return;
     if ((c->m->watch_count || (c->dr[7] & 0xff)) && debug_page_watched(c, page, pa)) return;
     bool writable = (t->flags & TLB_D) && ((t->flags & TLB_W) || (!user && !(c->cr0 & CR0_WP)));
-    if ((p->flags & (PG_CODE | PG_CLEAN | PG_WATCH)) || (phys_slot(c->m, pa)->flags & ACCEL_SLOT_ROM)) writable = false;
+    if ((p->flags & (PG_CODE | PG_CLEAN | PG_WATCH | PG_MONITOR)) || (phys_slot(c->m, pa)->flags & ACCEL_SLOT_ROM)) writable = false;
     if (!p->epoch) writable = false; /* the first write of a page is noted */
     if (p->flags & PG_WATCH) return;
     if ((c->cr4 & CR4_PKE) && (t->flags & TLB_U)) return;

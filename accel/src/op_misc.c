@@ -34,22 +34,23 @@ SLOW_HANDLER(h_monitor) {
     if (c->cpl) return set_fault(c, EX_UD, false, 0);
     if (get_32(c, R_RCX)) return set_fault(c, EX_GP, true, 0);
     if (!seg_linear(c, o->seg, cut_address(o, c->r[R_RAX]), 1, ACC_R, &lin) || !mmu_translate(c, lin, ACC_R, false, &pa)) return false;
-    c->monitor_addr = pa;
-    c->monitor_armed = 1;
+    c->monitor_addr = pa & c->m->a20_mask;
+    c->ctl.monitor_state = monitor_arm(c) ? ACCEL_MONITOR_ARMED : ACCEL_MONITOR_NONE;
     return true;
 }
 
-/* MWAIT may end at any time. It waits like HLT where only an interrupt can end the wait: on a machine with one CPU, and
- * if interrupts are not masked (ECX bit 0 asks for masked ones too). Elsewhere, since stores of other CPUs are not watched,
- * it gives its turn away as PAUSE does. */
+/* Waits until a store to the monitored line, an interrupt that is taken or, with ECX bit 0, one that is masked, an NMI or INIT.
+ * Goes on at once if the monitor is not armed (any more). Hints in EAX are ignored: there is one way to wait. */
 HANDLER(h_mwait) {
     if (c->cpl) return raise_ex(c, o, EX_UD);
     if (get_32(c, R_RCX) & ~1u) return raise_err(c, o, EX_GP, 0);
-    if (!c->monitor_armed) END(c, o);
-    c->monitor_armed = 0;
-    bool masked = (get_32(c, R_RCX) & 1) && !(c->flags & F_IF);
-    if (c->count > 1 || masked) return pause(c, o);
-    if (!c->ctl.hlt_exit) c->ctl.activity = ACCEL_HALTED;
+    bool armed = c->ctl.monitor_state == ACCEL_MONITOR_ARMED;
+    c->ctl.monitor_state = ACCEL_MONITOR_NONE;
+    if (!armed) END(c, o);
+    if (!c->ctl.hlt_exit) {
+        c->ctl.activity = ACCEL_HALTED;
+        c->ctl.monitor_state = get_32(c, R_RCX) & 1 ? ACCEL_MONITOR_WAIT_MASKED : ACCEL_MONITOR_WAIT;
+    }
     return leave_exit_after(c, o, op_next_rip(c, o), ACCEL_EXIT_HLT);
 }
 

@@ -120,11 +120,47 @@ void page_revoke(accel_machine *m, uint64_t pa) {
     }
 }
 
+/* ---- monitored lines ---- */
+
+enum { MONITOR_LINE = 64 };
+
+bool monitor_arm(accel_cpu *c) {
+    uint8_t *host;
+    struct page *p = phys_page(c->m, c->monitor_addr, &host);
+    if (!p) return false;
+    if (!(p->flags & PG_MONITOR)) {
+        p->flags |= PG_MONITOR;
+        page_revoke(c->m, c->monitor_addr);
+    }
+    return true;
+}
+
+/* A store to a page with such lines: who monitors what it touches is disarmed and, if it waits, active again. */
+static COLD void monitors_written(accel_machine *m, struct page *p, uint64_t pa, unsigned size) {
+    bool others = false;
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        accel_cpu *c = m->cpus[i];
+        uint64_t line = c->monitor_addr & ~(uint64_t)(MONITOR_LINE - 1);
+        if (!c->ctl.monitor_state || (line ^ pa) >= 4096) continue;
+        if (line >= pa + size || pa >= line + MONITOR_LINE) {
+            others = true;
+            continue;
+        }
+        bool waits = c->ctl.monitor_state >= ACCEL_MONITOR_WAIT && c->ctl.activity == ACCEL_HALTED;
+        c->ctl.monitor_state = ACCEL_MONITOR_NONE;
+        if (!waits) continue;
+        c->ctl.activity = ACCEL_ACTIVE;
+        m->woken = true;
+    }
+    if (!others) p->flags &= ~PG_MONITOR;
+}
+
 /* A write to a page in a slot: everything that hangs on the page's flags. */
 static void note_write(accel_machine *m, struct page *p, uint64_t pa, unsigned size) {
     p->epoch = m->epoch;
     p->flags &= ~PG_CLEAN;
     if (p->flags & PG_CODE) block_kill_range(m, pa, size);
+    if (unlikely(p->flags & PG_MONITOR)) monitors_written(m, p, pa, size);
 }
 
 void phys_store(accel_cpu *c, uint64_t pa, const void *buf, unsigned size, uint64_t lin) {
@@ -140,6 +176,7 @@ void phys_store(accel_cpu *c, uint64_t pa, const void *buf, unsigned size, uint6
     if (unlikely(c->m->watch_count || (c->dr[7] & 0xff))) debug_access(c, lin, pa, size, true, at, rom ? at : buf);
     if (rom) return;
     note_write(c->m, p, pa, size);
+    if (unlikely(c->m->woken)) c->attention |= ATT_WAKE;
     memcpy(at, buf, size);
 }
 

@@ -262,10 +262,15 @@ static void tick_event(accel_cpu *c) {
     if (c->ctl.monitor_trap || c->ctl.step_range) c->mtrap_due = 1;
 }
 
+static void wake(accel_cpu *c) {
+    c->ctl.activity = ACCEL_ACTIVE;
+    if (c->ctl.monitor_state >= ACCEL_MONITOR_WAIT) c->ctl.monitor_state = ACCEL_MONITOR_NONE;
+}
+
 /* Deliver e (`nested`: it has been tried and raised this); -1, or the exit kind that stops the run. */
 static int deliver(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass) {
     c->shadow = 0;
-    if (c->ctl.activity == ACCEL_HALTED) c->ctl.activity = ACCEL_ACTIVE;
+    if (c->ctl.activity == ACCEL_HALTED) wake(c);
     c->stats.events++;
     if (e.type == ACCEL_EV_NMI) c->nmi_blocked = 1;
     enum delivery_end end = deliver_event(c, e, nested, pass);
@@ -333,8 +338,13 @@ static int after_instruction(accel_cpu *c) {
         c->attention &= ~ATT_EXIT;
         return (int)c->exit.kind;
     }
-    c->attention &= ATT_WATCH;
+    c->attention &= ATT_WATCH | ATT_WAKE;
     if (!c->attention || c->answer_count) return -1; /* an instruction that is being answered comes first */
+    if (c->attention & ATT_WAKE) {
+        c->attention &= (u8)~ATT_WAKE;
+        c->m->woken = false;
+        return finish_exit(c, ACCEL_EXIT_WAKE);
+    }
     c->attention = 0;
     return points_watch_counts(c) ? finish_exit(c, ACCEL_EXIT_WATCH) : -1;
 }
@@ -416,7 +426,11 @@ static int boundary(accel_cpu *c) {
         return (r = deliver(c, (struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2}, NULL, PASS_NONE)) >= 0 ? r : -2;
     }
     if (!asleep && (k->irq_window || (k->intr_line && !k->mask_hwintr)) && interruptible(c)) return finish_exit(c, ACCEL_EXIT_IRQ_WINDOW);
-    return k->activity == ACCEL_ACTIVE ? -1 : finish_exit(c, ACCEL_EXIT_WAIT);
+    if (k->activity == ACCEL_ACTIVE) return -1;
+    bool masked = k->intr_line && !k->mask_hwintr && k->monitor_state == ACCEL_MONITOR_WAIT_MASKED;
+    if (k->activity != ACCEL_HALTED || !masked) return finish_exit(c, ACCEL_EXIT_WAIT);
+    wake(c);
+    return -1;
 }
 
 /* The check op of a block left it: for the guest's instruction breakpoints, or for the debugger's. */
@@ -455,7 +469,7 @@ static bool step_trap(accel_cpu *c, bool tf, bool branched) {
 static int execute(accel_cpu *c) {
     bool tf = c->flags & F_TF, rf = c->flags & F_RF;
     /* an instruction that is being answered runs alone: its answers must not reach the next one */
-    bool single = tf || rf || c->shadow || c->answer_count || c->ctl.monitor_trap;
+    bool single = tf || rf || c->shadow || c->answer_count || c->ctl.monitor_trap || c->m->woken;
     u64 left = c->until - c->ticks;
     c->slice = single ? 1 : left > SLICE_MAX ? SLICE_MAX : (s64)left;
     c->budget = c->slice;
@@ -474,6 +488,7 @@ static int execute(accel_cpu *c) {
         if (rf) c->flags |= F_RF;
     }
     if (used) {
+        if (unlikely(c->m->woken)) c->attention |= ATT_WAKE;
         c->skip_now = 0;
         tick_event(c);
         if (unlikely(tf || c->tf_after) && step_trap(c, tf, c->trace.count != branches)) c->pending_dbg |= BIT(14);

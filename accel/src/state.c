@@ -47,7 +47,7 @@ static void visit_msrs(struct cursor *k, accel_cpu *c) {
 
 static void visit_events(struct cursor *k, accel_cpu *c) {
     accel_control *t = &c->ctl;
-    V(c->shadow), V(c->nmi_blocked), V(c->pending_dbg), V(c->monitor_addr), V(c->monitor_armed);
+    V(c->shadow), V(c->nmi_blocked), V(c->pending_dbg), V(c->monitor_addr), V(t->monitor_state);
     V(t->inflight_valid), V(t->inflight_type), V(t->inflight_vector), V(t->inflight_has_error);
     V(t->inflight_error), V(t->inflight_length);
     V(t->activity), V(t->nmi_pending), V(t->inject_valid), V(t->inject_type), V(t->inject_vector), V(t->inject_has_error);
@@ -117,6 +117,7 @@ static void sanitise(accel_cpu *c) {
     c->shadow &= SHADOW_STI | SHADOW_SS;
     c->nmi_blocked &= 1;
     c->mxcsr &= 0xffff;
+    if (c->ctl.monitor_state > ACCEL_MONITOR_WAIT_MASKED || (c->ctl.monitor_state && !monitor_arm(c))) c->ctl.monitor_state = 0;
     if (c->ctl.activity > ACCEL_WAIT_SIPI) c->ctl.activity = ACCEL_SHUTDOWN;
     if (c->ctl.inject_type > ACCEL_EV_SW_EXCEPTION) clear_injection(c);
     if (c->ctl.inflight_type > ACCEL_EV_SW_EXCEPTION) clear_inflight(c);

@@ -26,6 +26,18 @@ class Activity(enum.IntEnum):
     WAIT_SIPI = 3
 
 
+class MonitorState(enum.IntEnum):
+    """What MONITOR and MWAIT have set up; a CPU that waits is halted as well.
+
+    Stores to the monitored line end a wait. So does any interrupt with `WAIT_MASKED`, though it is masked.
+    """
+
+    NONE = 0
+    ARMED = 1
+    WAIT = 2
+    WAIT_MASKED = 3
+
+
 class EventType(enum.IntEnum):
     """Kinds of events to inject, numbered as VMX interruption types (SDM vol. 3, "VM-Entry Controls for
     Event Injection")."""
@@ -158,6 +170,7 @@ class Control(Protocol):
     nmi_pending: int
     skip_breakpoint: int
     activity: int
+    monitor_state: int
     tpr_threshold: int
     step_range: int
     branch_trace: int

@@ -23,15 +23,30 @@ UNDEFINED: dict[str, str] = {
     "FCOMI": "1", "FUCOMI": "1", "FCOMIP": "1", "FUCOMIP": "1",  # the manual clears C1, AMD leaves it
 }  # fmt: skip
 
-MASKED, PARTIAL, PAGE, ALIGNED, MMX, COUNT, MXCSR, ORDER, GATHER, EFLAGS, PRECISION, MISALIGNED, ULP = (
-    1 << n for n in range(16, 29)
-)
+(
+    MASKED,
+    PARTIAL,
+    PAGE,
+    ALIGNED,
+    MMX,
+    COUNT,
+    MXCSR,
+    ORDER,
+    GATHER,
+    EFLAGS,
+    PRECISION,
+    MISALIGNED,
+    ULP,
+    WIDER,
+) = (1 << n for n in range(16, 30))
 # The bits are TOL_* of native/oracle.h.
 TOLERATED: dict[str, int] = {
     # A fault on a masked-off byte is up to the implementation (SDM vol. 2, MASKMOVDQU).
     "MASKMOVDQU": MASKED, "MASKMOVQ": MASKED | MMX, "VMASKMOVDQU": MASKED,
     "CMPXCHG16B": ALIGNED,
     **dict.fromkeys(FUNCTIONS, ULP),
+    # With a 16-bit operand Intel's manual reads 16 bits; AMD reads 32, and meets their faults.
+    "MOVSXD": WIDER,
     # With an unmasked invalid operation AMD sets the flags; the manual leaves them alone.
     "FCOMI": EFLAGS, "FCOMIP": EFLAGS, "FUCOMI": EFLAGS, "FUCOMIP": EFLAGS,
     # Which of two operands is read first (CR2 when both would fault): the host differs between CMPSB, CMPSW

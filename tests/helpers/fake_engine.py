@@ -55,6 +55,7 @@ class FakeControl:
     pause_exit: int = 0
     pause_cost: int = 0
     branch_trace: int = 0
+    monitor_state: int = 0
     inflight_valid: int = 0
     inflight_type: int = 0
     inflight_vector: int = 0

@@ -32,6 +32,7 @@ from hv.exits import (
     Wait,
     Watch,
     WatchHit,
+    Woken,
     WriteOrigin,
 )
 
@@ -59,6 +60,7 @@ EXIT_NAMES: Final = (
     "wait",
     "tsc",
     "catch",
+    "wake",
 )
 _MAX_HITS: Final = 64
 
@@ -74,6 +76,7 @@ PLAIN_EXITS: Final[dict[int, Exit]] = {
     14: Tpr(),
     20: Wait(),
     21: TscMoved(),
+    23: Woken(),
 }
 """Exits without a payload, by `enum accel_exit_kind`."""
 
