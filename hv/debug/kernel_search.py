@@ -90,10 +90,12 @@ class Kernel:
     def elf(self, *, linked: bool = False) -> bytes:
         """A file with its symbols and frames at their addresses, or as they were linked. Takes a second."""
         by = self.slide if linked else 0
-        symbols = [
-            replace(symbol, address=symbol.address - by) if symbol.address >= self.text else symbol
-            for symbol in (Symbol(self.slide, "A", SLIDE_NAME), *self.symbols)
-        ]
+        symbols = [Symbol(self.slide, "A", SLIDE_NAME), *self.symbols]
+        if by:
+            symbols = [
+                replace(symbol, address=symbol.address - by) if symbol.address >= self.text else symbol
+                for symbol in symbols
+            ]
         symbols.sort(key=attrgetter("address"))
         extras = []
         if self.frames is not None:
