@@ -42,6 +42,8 @@ class CommandContext:
     vcpu: int
     write: Callable[[str], None]
     allowed: frozenset[Touch] = GUEST_ONLY
+    choose: Callable[[int | None], None] = lambda vcpu: None
+    """Makes a vCPU the current one of all further commands; None: the client's own choice again."""
 
     @property
     def current(self) -> Vcpu:

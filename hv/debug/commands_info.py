@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hv.debug.command import CommandContext, reading
+from hv.debug.command import CommandContext, CommandError, reading
 from hv.stats import exits_by_kind, statistics
 
 
@@ -13,6 +13,16 @@ def _cpus(context: CommandContext, words: Sequence[str]) -> None:
     for vcpu in context.control.vm.vcpus:
         mark = "*" if vcpu.index == context.vcpu else " "
         context.write(f"{mark} CPU #{vcpu.index}: pc={vcpu.get('linear_pc'):#018x} {vcpu.state}\n")
+
+
+def _cpu(context: CommandContext, words: Sequence[str]) -> None:
+    if words == ["auto"]:
+        context.choose(None)
+        return
+    [number] = context.numbers(words, 1)
+    if number >= len(context.control.vm.vcpus):
+        raise CommandError(f"there is no vCPU {number}")
+    context.choose(number)
 
 
 def _exits(context: CommandContext, words: Sequence[str]) -> None:
@@ -40,7 +50,10 @@ def _time(context: CommandContext, words: Sequence[str]) -> None:
 
 
 COMMANDS: Final = (
-    reading("info cpus", "", "all vCPUs", _cpus),
+    reading("info cpus", "", "all vCPUs; the current one has a mark", _cpus),
+    reading(
+        "cpu", "VCPU|auto", "the current vCPU of these commands; auto: the client's thread", _cpu
+    ),
     reading("info lapic", "", "the current vCPU's local APIC", _device("lapic")),
     reading("info ioapic", "", "the I/O APIC", _device("ioapic")),
     reading("info pic", "", "the 8259 pair", _device("pic")),

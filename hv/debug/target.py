@@ -52,6 +52,7 @@ class MachineTarget(
         super().__init__(control, lease, client)
         self._settings = settings
         self.layout = settings.layout
+        self._chosen: int | None = None
 
     async def kill(self) -> None:
         """See `gdbstub.target.Killable`."""
@@ -66,11 +67,15 @@ class MachineTarget(
 
     async def monitor(self, thread: int, command: str, write: Callable[[str], None]) -> None:
         """See `gdbstub.target.Monitor`."""
-        vcpu = self._vcpu(thread)
+        vcpu = self._vcpu(thread) if self._chosen is None else self._chosen
         await self.before_command(command)
-        work = steps(CommandContext(self._control, vcpu, write, self._settings.allowed), command)
+        context = CommandContext(self._control, vcpu, write, self._settings.allowed, self._choose)
+        work = steps(context, command)
         while await self._call(lambda: next(work, _DONE)) is not _DONE:
             await trio.lowlevel.checkpoint()
+
+    def _choose(self, vcpu: int | None) -> None:
+        self._chosen = vcpu
 
     def only_reads(self, command: str) -> bool:
         """See `gdbstub.capabilities.Shared`."""

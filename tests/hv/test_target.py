@@ -201,6 +201,25 @@ async def test_monitor_commands(command: str, expected: str) -> None:
         assert "".join(text) == "" or "".join(text).endswith("\n")
 
 
+async def test_the_vcpu_of_monitor_commands_is_the_threads_or_the_one_chosen() -> None:
+    with machine() as m:
+        target, text = m.target(), list[str]()
+        await target.attach()
+        for thread, command, marked in (
+            (1, "info cpus", "* CPU #0"),
+            (2, "info cpus", "* CPU #1"),
+            (2, "cpu 0", ""),
+            (2, "info cpus", "* CPU #0"),
+            (2, "cpu 7", "there is no vCPU 7"),
+            (2, "cpu auto", ""),
+            (2, "info cpus", "* CPU #1"),
+        ):
+            text.clear()
+            await target.monitor(thread, command, text.append)
+            assert marked in "".join(text)
+            assert marked or not text
+
+
 async def test_kill_ends_the_machine() -> None:
     with machine() as m:
         target = m.target()
