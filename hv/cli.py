@@ -123,6 +123,13 @@ def cli() -> None:
 @click.option(
     "--seed", metavar="N", default="0", callback=_Range(0, 2**64 - 1), help="Of the CPU's random numbers."
 )
+@click.option(
+    "--break",
+    "breaks",
+    multiple=True,
+    metavar="WHERE",
+    help="With --gdb: a breakpoint, as of `monitor break`. May be repeated.",
+)
 @click.option("--record", metavar="F", help="Record every input to a file.")
 @click.option("--replay", metavar="F", help="Run with the inputs of a recorded file and no others.")
 @click.option("--no-reboot", is_flag=True, help="A reset ends the program.")

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,8 @@ from elftools.common.exceptions import ELFError
 
 from hv.console import Console, NullConsole, opened
 from hv.debug.address import ServerAddress, parse_server, uses_stdio
+from hv.debug.expression import ExpressionError
+from hv.debug.point_words import add_breakpoint
 from hv.debug.run_control import RunControl
 from hv.debug.stops import STATUS_ERROR, Ending
 from hv.debug.symbols import KERNEL_SCRIPT, MAX_PROGRAM, Program
@@ -69,6 +71,7 @@ class Options:
     no_reboot: bool
     max_ticks: int | None
     stats: bool
+    breaks: tuple[str, ...]
 
 
 def _say(text: str) -> None:
@@ -85,6 +88,7 @@ def run_session(options: Options) -> int:
     allowed = parse_allowed(options.gdb_allow)
     needy = (
         ("--no-wait", options.no_wait),
+        ("--break", bool(options.breaks)),
         ("--gdb-allow", bool(options.gdb_allow)),
         ("--gdb-tdesc", options.gdb_tdesc != Layout.X86_64.value),
     )
@@ -225,6 +229,14 @@ class _Session:
             plan.vm, no_reboot=options.no_reboot, max_ticks=options.max_ticks, ended=self._ended
         )
         self.control.symbols.program = plan.seen_program()
+        self._set_breakpoints(options.breaks)
+
+    def _set_breakpoints(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            try:
+                add_breakpoint(self.control, text.split())
+            except ExpressionError as error:
+                raise ConfigError(str(error), "--break") from None
 
     def _ended(self, final: Ending) -> None:
         self.token.run_sync_soon(self.done.set)
@@ -239,13 +251,15 @@ class _Session:
                 # A tenth of a second that a machine without a debugger need not wait.
                 from hv.debug.server import DebugServer
 
-                server = DebugServer(self.control, plan.address, plan.settings, observed=observed)
+                server = DebugServer(
+                    self.control, plan.address, plan.settings, observed=observed, announce=_say
+                )
                 await self._start_server(nursery, server)
             if plan.console.has_input and not plan.vm.door.replaying:
                 self.control.open_inputs += 1
                 nursery.start_soon(self._read_console)
             if server is None or plan.options.no_wait:
-                self.control.run_freely()
+                self._run_freely(server)
             await self.done.wait()
             if server is not None:
                 with trio.move_on_after(_GOODBYE_S):
@@ -253,6 +267,12 @@ class _Session:
             nursery.cancel_scope.cancel()
         self.control.close()
         return self.control.ending or Ending(STATUS_ERROR, "interrupted")
+
+    def _run_freely(self, server: DebugServer | None) -> None:
+        if server is None:
+            self.control.run_freely()
+        else:
+            self.control.run_freely(server.ran_freely)
 
     async def _start_server(self, nursery: trio.Nursery, server: DebugServer) -> None:
         options = self.plan.options

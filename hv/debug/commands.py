@@ -11,6 +11,7 @@ from hv.debug import (
     commands_host,
     commands_info,
     commands_machine,
+    commands_points,
     commands_qemu,
     commands_run,
     commands_symbols,
@@ -74,6 +75,7 @@ COMMANDS: Final = (
     *commands_info.COMMANDS,
     *commands_machine.COMMANDS,
     *commands_host.COMMANDS,
+    *commands_points.COMMANDS,
     *commands_run.COMMANDS,
     *commands_symbols.COMMANDS,
 )

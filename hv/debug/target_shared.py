@@ -8,6 +8,8 @@ ran before the debuggers came or one of them has continued it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from gdbstub.errors import TargetError
@@ -19,10 +21,14 @@ from hv.errors import HvError
 
 
 class MachineLease(Lease):
-    """The lease of one machine, and what all who are at it know of its runs. trio only."""
+    """The lease of one machine, and what all who are at it know of its runs. trio only.
 
-    def __init__(self) -> None:
+    `announce` is told of a stop that no debugger sees.
+    """
+
+    def __init__(self, announce: Callable[[str], None] = lambda text: None) -> None:
         super().__init__()
+        self._announce = announce
         self.last: Stop | None = None
         """The last stop that was reported to anybody."""
         self.unseen: Stop | None = None
@@ -57,6 +63,8 @@ class MachineLease(Lease):
         """As `tell`, of a run that nobody controls: whoever takes control next is shown how it ended."""
         if isinstance(event, Stop) and event.reason is not StopReason.INTERRUPT:
             self.unseen = event
+            if not self.seats and event.text:
+                self._announce(f"{event.text}; the machine waits for a debugger")
         self.tell(event)
 
     async def told(self) -> Event:
