@@ -1,6 +1,7 @@
-"""Stock gdb on the demo guest: conditions and dprintf that the target evaluates, and the machine's own points."""
+"""Stock gdb on the demo guest: conditions and dprintf in the target, and points of the machine."""
 
 import re
+from pathlib import Path
 
 from tests.e2e.conftest import Debug
 from tests.e2e.gdb_driver import Gdb
@@ -61,3 +62,41 @@ def test_dprintf_prints_in_the_target_and_the_guest_runs_on(debug: Debug) -> Non
     gdb.go("continue")
     assert re.findall(r"count (\d+) on count\n", gdb.output) == [str(n) for n in range(20)]
     assert exits(gdb, "bpt") == 21
+
+
+def test_a_point_of_the_machine_outlives_gdb_and_waits_for_the_next_one(
+    debug: Debug, gdb: StartGdb, demo_elf: Path
+) -> None:
+    machine, first = debug()
+    assert "1: break" in first("monitor break step_count if u64[shared_counter] == 700")
+    first("hbreak kmain")
+    first("detach")
+    machine.messages.expect(r"vCPU \d: breakpoint 1 at 0x\w+, hit 1; the machine waits for a debugger", 20)
+    second = gdb(str(demo_elf))
+    second(f"target remote {machine.address()}")
+    assert ": breakpoint 1 at" in second.output
+    assert (second.value("shared_counter"), second.value("$pc")) == (700, second.value("step_count"))
+    listed = second("monitor info breakpoints")
+    assert re.search(r"break 0x\w+ if u64\[shared_counter\] == 700  \(machine\), 1 hits", listed), listed
+    assert "debugger" not in listed  # the first one's went with it
+
+
+def test_break_on_the_command_line_stops_before_any_debugger_sets_one(
+    run: StartMachine, gdb: StartGdb, demo_elf: Path
+) -> None:
+    machine = run("--gdb", "127.0.0.1:0", "--break", "kmain", "--break", "fib after=2 if rdi == 4")
+    debugger = gdb(str(demo_elf))
+    debugger(f"target remote {machine.address()}")
+    debugger.go("continue")
+    assert debugger.value("$pc") == debugger.value("kmain")
+    debugger.go("continue")
+    assert (debugger.value("$pc") - debugger.value("fib"), debugger.value("$rdi")) == (0, 4)
+    assert "hit 3" in debugger.output
+
+
+def test_a_watch_of_the_machine_for_changes(debug: Debug) -> None:
+    _, gdb = debug()
+    gdb("monitor watch shared_counter 8 changed after=99")
+    gdb.go("continue")
+    assert gdb.value("shared_counter") == 100
+    assert re.search(r"watchpoint 1: write of 8 bytes at 0x\w+: 0x63 -> 0x64, hit 100", gdb.output)
