@@ -18,6 +18,7 @@ from hv.debug.stops import Ending
 from hv.debug.target import MachineTarget
 from hv.debug.target_settings import TargetSettings
 from hv.debug.target_shared import MachineLease
+from hv.engines.base import Engine
 from hv.engines.soft import SoftEngine
 from hv.exits import WriteOrigin
 from hv.machines.bare import build_bare
@@ -32,13 +33,13 @@ STEP = ResumePlan((ThreadAction(Step(), 1), ThreadAction(Continue())))
 class Machine:
     """A bare machine in a loop (inc ax; jmp back), and targets for it."""
 
-    def __init__(self, code: bytes = b"\x40\xeb\xfd") -> None:
+    def __init__(self, code: bytes = b"\x40\xeb\xfd", engine: Engine | None = None) -> None:
         def boot(vm: Vm) -> None:
             vm.memory.write(CODE, code, WriteOrigin.LOADER)
             for name, value in {"cs": 0, "cs_base": 0, "rip": CODE, "rax": 0, "rsp": 0x7000}.items():
                 vm.vcpus[0].set(name, value)
 
-        self.vm = build_bare(SoftEngine(), boot=boot, vcpus=2)
+        self.vm = build_bare(engine or SoftEngine(), boot=boot, vcpus=2)
         self.endings: list[Ending] = []
         self.control = RunControl(self.vm, ended=self.endings.append)
         self.lease = MachineLease()
@@ -49,9 +50,9 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(code: bytes = b"\x40\xeb\xfd") -> Iterator[Machine]:
+def machine(code: bytes = b"\x40\xeb\xfd", engine: Engine | None = None) -> Iterator[Machine]:
     """A machine that ends with the test."""
-    made = Machine(code)
+    made = Machine(code, engine)
     try:
         yield made
     finally:

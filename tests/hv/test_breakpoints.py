@@ -1,6 +1,7 @@
 """Breakpoints and watchpoints of the machine: in words, with limits and counts, and whose they are."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
@@ -10,6 +11,8 @@ from gdbstub.predicate import Instruction, Op, verify
 from gdbstub.target import BreakpointKind, Detach, Event, Stop, StopReason, WatchKind
 from hv.debug.command import CommandContext
 from hv.debug.commands import run_command
+from hv.debug.planted import planted
+from hv.engines.soft import SoftEngine
 from hv.exits import WriteOrigin
 from hv.outcomes import Goal, VcpuStopped
 from tests.helpers.bare_target import CODE, CONTINUE, STEP, Machine, machine, stopped
@@ -23,16 +26,29 @@ WRITES = bytes.fromhex("b80100 a30050 a30050 40 a30050 ebfe")
 CELL = 0x5000
 
 
-@pytest.fixture
-def loop() -> Iterator[Machine]:
-    with machine(LOOP) as made:
-        yield made
+Make = Callable[[bytes], Machine]
+
+
+@pytest.fixture(params=["a set of addresses", "planted"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes machines, with each of the two strategies for breakpoints."""
+    with contextlib.ExitStack() as stack:
+
+        def one(code: bytes) -> Machine:
+            engine = planted(SoftEngine()) if request.param == "planted" else SoftEngine()
+            return stack.enter_context(machine(code, engine))
+
+        yield one
 
 
 @pytest.fixture
-def storing() -> Iterator[Machine]:
-    with machine(STORING) as made:
-        yield made
+def loop(make: Make) -> Machine:
+    return make(LOOP)
+
+
+@pytest.fixture
+def storing(make: Make) -> Machine:
+    return make(STORING)
 
 
 def say(made: Machine, line: str) -> str:
@@ -153,12 +169,12 @@ async def test_deleted_points_are_gone(loop: Machine) -> None:
         ("8 a if u16[0x5000] == 2", "vCPU 0: watchpoint 1: write of 2 bytes at 0x5000: 0x1 -> 0x2, hit 1"),
     ],
 )
-async def test_watchpoints_of_the_machine(options: str, text: str) -> None:
-    with machine(WRITES) as made:
-        say(made, f"watch {CELL:#x} {options}")
-        target = made.target()
-        await target.attach()
-        assert await stopped(target, CONTINUE) == Stop(StopReason.EVENT, 1, text=text)
+async def test_watchpoints_of_the_machine(make: Make, options: str, text: str) -> None:
+    made = make(WRITES)
+    say(made, f"watch {CELL:#x} {options}")
+    target = made.target()
+    await target.attach()
+    assert await stopped(target, CONTINUE) == Stop(StopReason.EVENT, 1, text=text)
 
 
 # ---- whose they are
@@ -233,16 +249,64 @@ async def test_breakpoints_survive_code_that_is_loaded_over_them(loop: Machine) 
     assert loop.vm.memory.read(CODE, 6) == bytes.fromhex("40 90 90 40 eb fa")
 
 
-async def test_a_jump_to_itself_stops_every_time_and_takes_one_tick() -> None:
-    with machine(b"\xeb\xfe") as made:
-        target = made.target()
-        await target.attach()
-        await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE, 1)
-        ticks = []
-        for _ in range(4):
-            assert (await stopped(target, CONTINUE)).reason is StopReason.SOFTWARE_BREAKPOINT
-            ticks.append(made.vm.vcpus[0].cpu.ticks())
-        assert ticks == [0, 1, 2, 3]
+async def test_a_jump_to_itself_stops_every_time_and_takes_one_tick(make: Make) -> None:
+    made = make(b"\xeb\xfe")
+    target = made.target()
+    await target.attach()
+    await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE, 1)
+    ticks = []
+    for _ in range(4):
+        assert (await stopped(target, CONTINUE)).reason is StopReason.SOFTWARE_BREAKPOINT
+        ticks.append(made.vm.vcpus[0].cpu.ticks())
+    assert ticks == [0, 1, 2, 3]
+
+
+async def test_memory_never_shows_a_breakpoint(loop: Machine) -> None:
+    target = loop.target()
+    await target.attach()
+    await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE, 1)
+    await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE + 0x400, 1)
+    await stopped(target, CONTINUE)
+    assert await target.read_memory(1, CODE - 2, 6) == b"\0\0" + LOOP + b"\0"
+    assert await target.read_physical(CODE, 3) == LOOP
+    saved = loop.vm.save()
+    assert saved.pages[CODE >> 12][CODE & 0xFFF :][:3] == LOOP
+    await target.write_memory(1, CODE + 0x3FF, b"\x11\x22\x33")
+    assert await target.read_memory(1, CODE + 0x3FF, 3) == b"\x11\x22\x33"
+    await target.clear_breakpoint(BreakpointKind.SOFTWARE, CODE + 0x400, 1)
+    assert await target.read_memory(1, CODE + 0x3FF, 3) == b"\x11\x22\x33"
+
+
+async def test_breakpoints_survive_code_that_the_guest_writes_over_them(make: Make) -> None:
+    # mov byte [0x7c08], 0x40 (inc ax); mov byte [0x7c09], 0xcc: over two nops
+    made = make(bytes.fromhex("c606087c40 90 90 90  90 90 ebfa"))
+    target = made.target()
+    await target.attach()
+    for offset in (7, 8):
+        await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE + offset, 1)
+    places = []
+    for _ in range(4):
+        assert (await stopped(target, CONTINUE)).reason is StopReason.SOFTWARE_BREAKPOINT
+        places.append(made.vm.vcpus[0].get("rip") - CODE)
+    assert places == [7, 8, 7, 8]
+    assert rax(made) == 1
+    assert made.vm.memory.read(CODE + 8, 1) == b"\x40"
+
+
+async def test_a_guests_own_int3_is_told_from_a_breakpoint(make: Make) -> None:
+    # int3; inc ax; jmp $ with a handler at 0x600: inc bx; iret
+    made = make(bytes.fromhex("cc 40 ebfe"))
+    made.vm.memory.write(3 * 4, (0x600).to_bytes(4, "little"), WriteOrigin.LOADER)
+    made.vm.memory.write(0x600, bytes.fromhex("43 cf"), WriteOrigin.LOADER)
+    target = made.target()
+    await target.attach()
+    for address in (CODE, CODE + 1, 0x601):
+        await target.set_breakpoint(BreakpointKind.SOFTWARE, address, 1)
+    seen = []
+    for _ in range(3):
+        assert (await stopped(target, CONTINUE)).reason is StopReason.SOFTWARE_BREAKPOINT
+        seen.append((made.vm.vcpus[0].get("rip"), made.vm.vcpus[0].get("rbx"), rax(made)))
+    assert seen == [(CODE, 0, 0), (0x601, 1, 0), (CODE + 1, 1, 0)]
 
 
 async def test_a_reported_breakpoint_is_passed_over_until_a_tick_or_a_write_of_the_place(
@@ -341,23 +405,23 @@ async def test_conditions_of_watchpoints(storing: Machine) -> None:
     assert (stop.reason, rax(storing)) == (StopReason.WATCHPOINT, 40)
 
 
-@pytest.mark.parametrize("code", [LOOP, STORING, WRITES])
-def test_points_conditions_and_counts_leave_the_run_alone(code: bytes) -> None:
+@pytest.mark.parametrize(("code", "second"), [(LOOP, 1), (STORING, 1), (WRITES, 3)])
+def test_points_conditions_and_counts_leave_the_run_alone(make: Make, code: bytes, second: int) -> None:
     hashes = []
     points = (
         f"break {CODE:#x} if u16[0x5000] == 3",
-        f"break {CODE + 1:#x} phys after=7",
+        f"break {CODE + second:#x} phys after=7",
         f"watch {CELL:#x} 2 a after=9",
         f"watch {CELL:#x} 2 changed phys if u16[0x5000] & 1",
     )
     for lines in ((), points):
-        with machine(code) as made:
-            made.control.debugged = True
-            stops = 0
-            for line in lines:
-                say(made, line)
-            while isinstance(outcome := made.vm.run(Goal(until=5000)), VcpuStopped):
-                stops += made.control.judge(outcome) is not None
-            assert (stops > 0) is bool(lines)
-            hashes.append(made.vm.state_hash())
+        made = make(code)
+        made.control.debugged = True
+        stops = 0
+        for line in lines:
+            say(made, line)
+        while isinstance(outcome := made.vm.run(Goal(until=5000)), VcpuStopped):
+            stops += made.control.judge(outcome) is not None
+        assert (stops > 0) is bool(lines)
+        hashes.append(made.vm.state_hash())
     assert hashes[0] == hashes[1]
