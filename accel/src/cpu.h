@@ -182,7 +182,8 @@ struct slot {
 
 /* What narrows a point down (accel_limits), and its count. */
 struct limits { uint32_t flags, cpl, cpu, program_count; uint64_t cr3, ignore, hits; accel_program *programs; };
-struct breakpoint { uint64_t id, address; struct limits limits; uint32_t next; uint8_t space; }; /* next: index + 1, same offset in page */
+/* next, next_page: index + 1 of the next one with the same offset in its page, with the same hash of its page */
+struct breakpoint { uint64_t id, address; struct limits limits; uint32_t next, next_page; uint8_t space; };
 struct watch { uint64_t id, address, size; struct limits limits; uint8_t space, kind; };
 
 /* Page numbers by their hash: a page that is not in it has no point. */
@@ -205,7 +206,8 @@ struct accel_machine {
     uint32_t bp_blocks; /* list of K_BP blocks */
     /* debug sets */
     struct breakpoint *breaks; uint32_t break_count, break_cap;
-    struct page_set break_pages; uint64_t break_offsets[64]; uint32_t break_at[4096]; /* pages; offsets in page: set, and lists (index + 1) */
+    uint64_t break_offsets[64]; uint32_t break_at[4096]; /* by offset in the page: set, and lists (index + 1) */
+    uint32_t break_page_at[4096]; /* by hash of the page: lists */
     struct watch *watches; uint32_t watch_count, watch_cap;
     struct page_set watch_pages;
     accel_hit dma_hits[MAX_HITS]; uint32_t dma_count; /* reported by the CPU that runs next */

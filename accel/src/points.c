@@ -16,9 +16,11 @@ enum { WIDE_WATCH_PAGES = 64,    /* a longer range counts as everywhere in the s
 
 static bool overlap(u64 a, u64 a_size, u64 b, u64 b_size) { return a - b < b_size || b - a < a_size; }
 
+static unsigned page_hash(u64 address) { return (unsigned)((address >> 12) * 0x9e3779b97f4a7c15ull >> 52); }
+
 static u64 page_bit(u64 address, unsigned *word) {
-    u64 h = (address >> 12) * 0x9e3779b97f4a7c15ull >> 52;
-    *word = (unsigned)(h >> 6);
+    unsigned h = page_hash(address);
+    *word = h >> 6;
     return BIT(h & 63);
 }
 
@@ -126,14 +128,15 @@ void points_free(accel_machine *m) {
 
 /* ---- breakpoints ------------------------------------------------------------------------------------------ */
 
+static bool break_on_page(const accel_machine *m, int space, u64 address) {
+    for (u32 i = m->break_page_at[page_hash(address)]; i; i = m->breaks[i - 1].next_page)
+        if (m->breaks[i - 1].space == space && (m->breaks[i - 1].address ^ address) < 4096) return true;
+    return false;
+}
+
 bool points_break_page(const accel_cpu *c, u64 lin, u64 pa) {
     const accel_machine *m = c->m;
-    if (m->break_count && (page_in(&m->break_pages, lin) || page_in(&m->break_pages, pa))) {
-        for (u32 i = 0; i < m->break_count; i++) {
-            const struct breakpoint *b = &m->breaks[i];
-            if (((b->space == ACCEL_LINEAR ? lin : pa) ^ b->address) < 4096) return true;
-        }
-    }
+    if (m->break_count && (break_on_page(m, ACCEL_LINEAR, lin) || break_on_page(m, ACCEL_PHYSICAL, pa))) return true;
     return (c->dr[7] & 0xff) && debug_page_has_dr(c, lin);
 }
 
@@ -176,16 +179,17 @@ bool points_stop_here(accel_cpu *c, u64 now) {
 
 /* Everything that is derived from the set of breakpoints, and code that was cut by it. */
 static void breaks_changed(accel_machine *m) {
-    memset(&m->break_pages, 0, sizeof m->break_pages);
     memset(m->break_offsets, 0, sizeof m->break_offsets);
     memset(m->break_at, 0, sizeof m->break_at);
+    memset(m->break_page_at, 0, sizeof m->break_page_at);
     for (u32 i = m->break_count; i-- > 0;) { /* lists in the order of the array */
         struct breakpoint *b = &m->breaks[i];
         unsigned offset = b->address & 0xfff;
-        page_put(&m->break_pages, b->address);
+        u32 *at = &m->break_at[offset], *page = &m->break_page_at[page_hash(b->address)];
         m->break_offsets[offset >> 6] |= BIT(offset & 63);
-        b->next = m->break_at[offset];
-        m->break_at[offset] = i + 1;
+        b->next = *at;
+        b->next_page = *page;
+        *at = *page = i + 1;
     }
     block_kill_bp(m);
 }

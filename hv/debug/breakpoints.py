@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,16 +17,26 @@ from gdbstub.predicate import Op, Program
 from gdbstub.target import BreakpointKind, Stop, WatchKind
 from hv.debug.register_names import engine_name
 from hv.engines.base import AddressSpace, Engine, PointLimits, PredicateStep, WatchAccess
+from hv.errors import HvError
 
 MACHINE: Final = 0
 """The owner of points that belong to the machine itself: set by `monitor` or the command line, they stay when
 debuggers come and go. Connections are numbered from 1 on."""
+MAX_POINTS: Final = 1 << 14
+"""That one owner may have."""
 NO_LIMITS: Final = PointLimits()
 _ACCESS: Final = {
     WatchKind.WRITE: WatchAccess.WRITE,
     WatchKind.READ: WatchAccess.READ,
     WatchKind.ACCESS: WatchAccess.ACCESS,
 }
+
+
+class TooManyPointsError(HvError):
+    """An owner has as many points as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{MAX_POINTS} breakpoints and watchpoints are set already")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,7 @@ class BreakpointTable:
         self._engine = engine
         self._entries: dict[int, Entry] = {}
         self._numbers: dict[tuple[int, Point, BreakpointKind | None], int] = {}
+        self._counts: Counter[int] = Counter()
         self._next = 1
 
     def __len__(self) -> int:
@@ -103,7 +115,7 @@ class BreakpointTable:
         note: str = "",
         on_hit: OnHit | None = None,
     ) -> int:
-        """Set `point` for `owner`; its number. `EngineError` if the engine refuses.
+        """Set `point` for `owner`; its number. `EngineError` if the engine refuses, `TooManyPointsError`.
 
         Setting it again does nothing, unless it is the machine's, which may have several alike.
         """
@@ -111,10 +123,13 @@ class BreakpointTable:
         number = self._numbers.get(key)
         if number is not None and owner != MACHINE:
             return number
+        if self.count(owner) >= MAX_POINTS:
+            raise TooManyPointsError
         number = self._next
         self._insert(number, point)
         self._next += 1
         self._numbers[key] = number
+        self._counts[owner] += 1
         self._entries[number] = Entry(number, owner, point, kind, limits, note, (), on_hit)
         if limits != NO_LIMITS:
             self._engine.limit_point(number, limits)
@@ -161,6 +176,7 @@ class BreakpointTable:
     def delete(self, number: int) -> None:
         """Remove the point `number`. KeyError when there is none."""
         entry = self._entries.pop(number)
+        self._counts[entry.owner] -= 1
         key = (entry.owner, entry.point, entry.kind)
         if self._numbers.get(key) == number:
             del self._numbers[key]
@@ -179,4 +195,4 @@ class BreakpointTable:
 
     def count(self, owner: int) -> int:
         """How many points `owner` has."""
-        return sum(entry.owner == owner for entry in self)
+        return self._counts[owner]

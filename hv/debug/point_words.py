@@ -20,8 +20,6 @@ from hv.debug.expression import ExpressionError, FindSymbol, IsRegister, compile
 from hv.debug.run_control import RunControl
 from hv.engines.base import AddressSpace, PointLimits, PredicateStep
 
-MAX_POINTS: Final = 10_000
-"""That the machine has at once."""
 _ACCESS: Final[dict[str, tuple[WatchKind, bool]]] = {
     "r": (WatchKind.READ, False),
     "w": (WatchKind.WRITE, False),
@@ -137,8 +135,6 @@ def add_watchpoint(control: RunControl, words: Sequence[str]) -> Entry:
 
 
 def _add(control: RunControl, point: Point, options: _Options, words: Sequence[str]) -> Entry:
-    if control.points.count(MACHINE) >= MAX_POINTS:
-        raise ExpressionError(f"the machine has {MAX_POINTS} breakpoints already")
     note = " ".join(word for word in words if word != "phys" and word not in _ACCESS)
     number = control.points.add(MACHINE, point, limits=options.limits(control), note=note)
     entry = control.points.entry(number)

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from gdbstub.agent import condition
+from gdbstub.errors import TargetError
 from gdbstub.predicate import Instruction, Op, verify
 from gdbstub.target import BreakpointKind, Detach, Event, Stop, StopReason, WatchKind
 from hv.debug.command import CommandContext
@@ -227,6 +228,23 @@ async def test_points_of_a_debugger_and_of_the_machine_at_one_address_are_one_st
     assert stop.text == "vCPU 0: breakpoint 1 at 0x7c01, hit 1"
     await stopped(target, CONTINUE)
     assert rax(loop) == 2
+
+
+async def test_an_owner_may_have_many_points_and_one_too_many_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hv.debug.breakpoints.MAX_POINTS", 3000)
+    with machine(LOOP) as made:
+        target = made.target()
+        await target.attach()
+        for n in range(3000):
+            await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE + 0x10 + n * 0x333, 1)
+        with pytest.raises(TargetError, match="are set already"):
+            await target.set_watchpoint(WatchKind.WRITE, CELL, 1)
+        say(made, f"break {CODE + 1:#x}")  # the machine's own
+        assert (await stopped(target, CONTINUE)).text == "vCPU 0: breakpoint 3001 at 0x7c01, hit 1"
+        await target.detach(Detach.STAY)
+        assert [entry.owner for entry in made.control.points] == [0]
 
 
 # ---- where they are
