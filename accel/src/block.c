@@ -8,7 +8,7 @@
 #include "exec.h"
 
 const struct block block_none = {.cost = COST_DEAD, .pa2 = ~0ull};
-op_fn h_stale, h_break_check, h_fall_through, h_undefined;
+op_fn h_stale, h_break_check, h_fall_through, h_undefined, h_jmp_E_64_r, h_jmp_E_64_f, h_jmp_E_64_x, h_call_E_64_r, h_call_E_64_f, h_call_E_64_x;
 
 static u32 hash_of(const accel_machine *m, u64 pa, u32 key) {
     u64 h = (pa ^ (u64)key << 44 ^ key) * 0x9e3779b97f4a7c15ull;
@@ -162,7 +162,7 @@ static bool fetch_cross(accel_cpu *c, u64 lin, u64 pa, struct fetch *f) {
 
 static struct block *new_block(accel_cpu *c) {
     accel_machine *m = c->m;
-    if (m->block_count == m->block_max || m->op_count + BLOCK_MAX + 5 > m->op_max) block_flush_all(m);
+    if (m->block_count == m->block_max || m->op_count + BLOCK_OPS + 1 + TARGET_SLOTS > m->op_max) block_flush_all(m);
     struct block *b = &m->blocks[m->block_count++];
     *b = (struct block){.ops = &m->ops[m->op_count], .pa2 = ~0ull};
     return b;
@@ -195,6 +195,19 @@ static void put_link(accel_machine *m) {
     memcpy(&m->ops[m->op_count++], &l, sizeof l);
 }
 
+static void put_targets(accel_machine *m) {
+    struct targets t = {.gen = 0};
+    memcpy(&m->ops[m->op_count], &t, sizeof t);
+    m->op_count += TARGET_SLOTS;
+}
+
+static bool is_indirect(op_fn *fn) {
+    static op_fn *const fast[] = {h_jmp_E_64_r, h_jmp_E_64_f, h_jmp_E_64_x, h_call_E_64_r, h_call_E_64_f, h_call_E_64_x};
+    for (unsigned i = 0; i < sizeof fast / sizeof *fast; i++)
+        if (fast[i] == fn) return true;
+    return false;
+}
+
 /* Branch ops learn here whether their successors lie in another page (o->scale, o->vvvv), and the last op may need a
  * hand-over to the code behind it. */
 static void finish_block(accel_machine *m, struct block *b, bool ended, bool relative) {
@@ -208,14 +221,8 @@ static void finish_block(accel_machine *m, struct block *b, bool ended, bool rel
         last->scale = (u64)(start + last->imm) > 0xfff;
         last->vvvv = start + b->bytes > 0xfff;
     }
-    put_link(m);
-}
-
-/* The last op is a direct branch behind another instruction of the block. */
-static void fuse_last(accel_machine *m) {
-    struct op *second = &m->ops[m->op_count - 1];
-    op_fn *both = fuse(second[-1].fn, second->fn);
-    if (both) second[-1].fn = both;
+    if (ended && is_indirect(last->fn)) put_targets(m);
+    else put_link(m);
 }
 
 struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
@@ -267,8 +274,8 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
         always = d.always;
         if (b->pa2 != ~0ull) break;
     }
-    lean_pass(b->ops, b->op_count);
-    if (relative && b->n > 1 && (key & K_CODE) == K_CODE64) fuse_last(m);
+    lean_pass(m->lean, b->ops, b->op_count);
+    if ((key & K_CODE) == K_CODE64) fuse_pass(m->fusions, b->ops, b->op_count);
     finish_block(m, b, ended, relative);
     if (entry) trace_close(entry, b, last, always);
     b->cost = b->n;

@@ -122,7 +122,7 @@ enum { FT_SUPER, FT_USER, FT_SUPER_SMAP /* supervisor that may not touch user pa
 
 /* ---- decoded blocks ------------------------------------------------------------------------------ */
 
-enum { BLOCK_MAX = 64 };
+enum { BLOCK_MAX = 64, BLOCK_OPS = BLOCK_MAX + 3 /* with those of a breakpoint and of the branch ring */ };
 
 struct block {
     uint64_t pa;        /* physical address of its first byte */
@@ -150,6 +150,23 @@ struct link {
     uint64_t gen1;
 };
 _Static_assert(sizeof(struct link) == 32, "link fits an op slot");
+
+/* The op slots after an indirect branch: where it went lately. A comparison with each of them leaves the way to the next
+ * block to the host's branch prediction, where a look-up in c->jump would put it behind the load of the target. */
+enum { TARGETS = 7 };
+struct targets {
+    uint64_t gen;        /* c->fetch_gen for which they hold (0: none) */
+    uint64_t next;       /* entry to be replaced next */
+    struct { uint64_t rip; struct block *b; } to[TARGETS];
+};
+enum { TARGET_SLOTS = sizeof(struct targets) / sizeof(struct op) };
+_Static_assert(sizeof(struct targets) % sizeof(struct op) == 0, "targets fill op slots");
+
+/* Tables by which a new block's handlers are replaced; a machine has both hashed by the handlers looked for. */
+struct lean { op_fn *full, *lean; int use; };                /* use: enum flag_use of body.h */
+enum { FUSE_MAX = 4 };
+struct fusion { op_fn *ops[FUSE_MAX], *fused; };             /* ops: NULL behind the last */
+enum { LEAN_HASH = 2048, FUSE_HASH = 4096 };
 
 /* Mode key: everything that decoding or the choice of handlers depends on. */
 enum { K_CODE16 = 0, K_CODE32 = 1, K_CODE64 = 2, K_CODE = 3, K_SS32 = 4, K_CPL3 = 8, K_PE = 0x10, K_VM = 0x20, K_FLAT = 0x40,
@@ -204,6 +221,8 @@ struct accel_machine {
     struct op *ops; uint16_t *op_rows; uint32_t op_count, op_max;
     uint32_t *hash; uint32_t hash_mask;
     uint32_t bp_blocks; /* list of K_BP blocks */
+    const struct lean *lean[LEAN_HASH];
+    const struct fusion *fusions[FUSE_HASH];
     /* debug sets */
     struct breakpoint *breaks; uint32_t break_count, break_cap;
     uint64_t break_offsets[64]; uint32_t break_at[4096]; /* by offset in the page: set, and lists (index + 1) */
@@ -470,10 +489,12 @@ op_fn *decode_slow_form(const struct decoded *d);
 int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct decoded *out);
 
 /* ---- op_lean.c ---- Swaps in handlers without flags where the flags are dead. */
-void lean_pass(struct op *ops, unsigned count);
+void lean_pass(const struct lean *const *table, struct op *ops, unsigned count);
+void lean_table(const struct lean **table); /* fills LEAN_HASH empty places */
 
-/* ---- op_fuse.c ---- The handler that does both ops, or NULL. */
-op_fn *fuse(op_fn *first, op_fn *second);
+/* ---- op_fuse.c ---- Swaps in handlers that do several ops, as few as possible. */
+void fuse_pass(const struct fusion *const *table, struct op *ops, unsigned count);
+void fuse_table(const struct fusion **table); /* fills FUSE_HASH empty places */
 
 /* ---- trace.c ---- Recording of taken branches; the protocol is described there. */
 enum { TRACE_LOOP = 16 };

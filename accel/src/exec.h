@@ -39,7 +39,8 @@
 #ifdef ACCEL_LOOP_DISPATCH /* builds without sibling calls: a loop in run.c drives the same handlers */
 #define DISPATCH(c, o) do { (c)->cur = (o); return; } while (0)
 #else
-#define DISPATCH(c, o) return (o)->fn((c), (o))
+/* The empty statement makes the next op the one pointer that is worked with: `add $32, op; jmp *(op)`. */
+#define DISPATCH(c, o) do { const struct op *next_op = (o); __asm__("" : "+r"(next_op)); return next_op->fn((c), next_op); } while (0)
 #endif
 #define NEXT(c, o) DISPATCH(c, (o) + 1)
 #define SLOW_HANDLER(name) \

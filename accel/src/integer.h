@@ -39,6 +39,22 @@ INLINE void carry_flags(accel_cpu *c, bool carry, bool overflow) {
     c->flags_of = overflow;
 }
 
+/* ---- products ---- */
+
+INLINE void product_flags(accel_cpu *c, bool wide) { carry_flags(c, wide, wide); }
+
+/* A signed product into a register; CF and OF tell that it does not fit. */
+#define PRODUCT(N) \
+    INLINE void imul_into_##N(accel_cpu *c, unsigned reg, U_##N a, U_##N b) { \
+        S_##N p; \
+        bool wide = __builtin_mul_overflow((S_##N)a, (S_##N)b, &p); \
+        put_##N(c, reg, (U_##N)p); \
+        product_flags(c, wide); \
+    }
+PRODUCT(16)
+PRODUCT(32)
+PRODUCT(64)
+
 /* ---- instructions that only read their r/m operand: b is its value ---- */
 
 #define SOURCE_FAST(name, N, form, ea, statement) \

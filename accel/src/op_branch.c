@@ -7,7 +7,7 @@
  */
 #include "branch.h"
 
-op_fn h_fall_through, h_call_slow, h_ret_slow, h_jmp_E_slow, h_call_E_slow;
+op_fn h_fall_through;
 
 /* A branch whose target cannot simply be chained to: 16-bit code, segmented code. */
 static COLD void go_checked(accel_cpu *c, const struct op *o, u64 target) {
@@ -93,24 +93,22 @@ HANDLER(h_jcxz) { loop_to(c, o, count_register(c, o) == 0, false); }
 
 /* ---- indirect --------------------------------------------------------------------------------------------------- */
 
-/* The block at rip if the jump cache knows it (then rip is canonical, too), else NULL. */
-INLINE struct block *known_block(const accel_cpu *c, u64 rip) {
-    unsigned i = jump_index(rip);
-    bool hit = c->jump[i].rip == rip && c->jump[i].gen == c->fetch_gen && c->jump[i].key == c->run_key;
-    return likely(hit) ? c->jump[i].b : NULL;
-}
-
-INLINE void go_block(accel_cpu *c, struct block *b, u64 rip) {
-    c->r[R_RIP] = rip;
-    if (unlikely((c->budget -= b->cost) < 0)) return leave_over(c, b, NULL, 0);
-    c->block = b;
-    DISPATCH(c, b->ops);
-}
-
 /* Not in the jump cache: the loop finds the block. A target that the cache knows needs no check. */
-static COLD void jump_unknown(accel_cpu *c, u64 target) {
+COLD void jump_unknown(accel_cpu *c, u64 target) {
     c->r[R_RIP] = target;
     leave_chain(c, NULL, 0);
+}
+
+NOINLINE struct block *new_target(accel_cpu *c, const struct op *o, u64 rip) {
+    struct targets *t = targets_of(o);
+    struct block *b = known_block(c, rip);
+    if (b == NULL) return NULL;
+    if (t->gen != c->fetch_gen) *t = (struct targets){.gen = c->fetch_gen};
+    for (unsigned i = 0; i < TARGETS && !t->to[0].b; i++) t->to[i].rip = rip, t->to[i].b = b; /* no entry is free: rip 0 is an address */
+    t->to[t->next].rip = rip;
+    t->to[t->next].b = b;
+    t->next = (t->next + 1) % TARGETS;
+    return b;
 }
 
 static bool target_ok(accel_cpu *c, u64 target) {
@@ -150,15 +148,7 @@ SLOW_HANDLER_END(h_call_slow) {
     return true;
 }
 
-HANDLER(h_call_64) {
-    u64 sp = c->r[R_RSP] - 8;
-    void *p = fast_w(c, sp, 8);
-    if (unlikely(p == NULL)) return h_call_slow(c, o);
-    u64 back = c->r[R_RIP] + o->off + o->len;
-    memcpy(p, &back, 8);
-    c->r[R_RSP] = sp;
-    go(c, o, 0, c->r[R_RIP] + o->imm);
-}
+HANDLER(h_call_64) { end_call_64(c, o); }
 /* Flat 32-bit code on a flat 32-bit stack. */
 #define FLAT_32(c) (((c)->key & (K_FLAT | K_SS32)) == (K_FLAT | K_SS32))
 HANDLER(h_call_32) {
@@ -178,20 +168,7 @@ SLOW_HANDLER_END(h_ret_slow) {
     return true;
 }
 
-HANDLER(h_ret_64) {
-    u64 sp = c->r[R_RSP], target;
-    const void *p = fast_r(c, sp, 8);
-    if (unlikely(p == NULL)) return h_ret_slow(c, o);
-    memcpy(&target, p, 8);
-    struct block *b = known_block(c, target);
-    if (unlikely(b == NULL)) {
-        if (unlikely(!canonical(c, target))) return h_ret_slow(c, o);
-        c->r[R_RSP] = sp + 8 + (u16)o->imm;
-        return jump_unknown(c, target);
-    }
-    c->r[R_RSP] = sp + 8 + (u16)o->imm;
-    go_block(c, b, target);
-}
+HANDLER(h_ret_64) { end_ret_64(c, o); }
 HANDLER(h_ret_32) {
     u64 sp = (u32)c->r[R_RSP];
     u32 target;
@@ -225,42 +202,12 @@ SLOW_HANDLER_END(h_call_E_slow) {
     return true;
 }
 
-INLINE void jump_fast(accel_cpu *c, const struct op *o, u64 target) {
-    struct block *b = known_block(c, target);
-    if (likely(b != NULL)) go_block(c, b, target);
-    else if (canonical(c, target)) jump_unknown(c, target);
-    else h_jmp_E_slow(c, o);
-}
-
-INLINE void call_fast(accel_cpu *c, const struct op *o, u64 target) {
-    u64 sp = c->r[R_RSP] - 8, back = c->r[R_RIP] + o->off + o->len;
-    struct block *b = known_block(c, target);
-    void *p = fast_w(c, sp, 8);
-    if (unlikely(p == NULL || (b == NULL && !canonical(c, target)))) return h_call_E_slow(c, o);
-    memcpy(p, &back, 8);
-    c->r[R_RSP] = sp;
-    if (likely(b != NULL)) go_block(c, b, target);
-    else jump_unknown(c, target);
-}
-
-HANDLER(h_jmp_E_64_r) { jump_fast(c, o, c->r[o->rm]); }
-HANDLER(h_call_E_64_r) { call_fast(c, o, c->r[o->rm]); }
-#define INDIRECT_FAST(name, form, ea) \
-    HANDLER(h_##name##_E_64_##form) { \
-        const void *p = fast_r(c, ea(c, o), 8); \
-        u64 target; \
-        if (unlikely(p == NULL)) return h_##name##_E_slow(c, o); \
-        memcpy(&target, p, 8); \
-        name##_fast_##form(c, o, target); \
-    }
-#define jmp_fast_f jump_fast
-#define jmp_fast_x jump_fast
-#define call_fast_f call_fast
-#define call_fast_x call_fast
-INDIRECT_FAST(jmp, f, ea_f)
-INDIRECT_FAST(jmp, x, ea_x)
-INDIRECT_FAST(call, f, ea_f)
-INDIRECT_FAST(call, x, ea_x)
+HANDLER(h_jmp_E_64_r) { end_jmp_E_64_r(c, o); }
+HANDLER(h_jmp_E_64_f) { end_jmp_E_64_f(c, o); }
+HANDLER(h_jmp_E_64_x) { end_jmp_E_64_x(c, o); }
+HANDLER(h_call_E_64_r) { end_call_E_64_r(c, o); }
+HANDLER(h_call_E_64_f) { end_call_E_64_f(c, o); }
+HANDLER(h_call_E_64_x) { end_call_E_64_x(c, o); }
 #define INDIRECT_SLOW(name, form) HANDLER(h_##name##_E_##form) { h_##name##_E_slow(c, o); }
 #define INDIRECT_SLOW_SIZE(name, N) \
     INDIRECT_SLOW(name, N##_r) INDIRECT_SLOW(name, N##_m) INDIRECT_SLOW(name, N##_f) INDIRECT_SLOW(name, N##_x)

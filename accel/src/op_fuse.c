@@ -1,82 +1,123 @@
 /*
- * op_fuse.c - a flag-setting instruction and the conditional jump behind it in one handler.
+ * op_fuse.c - handlers of several instructions in a row.
  *
- * The pair stays two ops with their own ticks and offsets; only the handler of the first is replaced by one that does
- * both. So a stop, a fault or a breakpoint between the two works as if nothing were fused. 64-bit code only.
+ * The instructions stay ops of their own with their own ticks, offsets and handlers; only the handler of the first is
+ * replaced by one that does the whole sequence. So a stop, a fault or a breakpoint between two of them works as if
+ * nothing were fused: an access that is not plain goes to its own instruction's handler, which goes on from there. 64-bit
+ * code only. Comparisons are fused with any conditional jump; the other sequences are those that are frequent in the
+ * Linux kernel, its user programs and compiled kernels (fuse.def).
  */
+#include "body.h"
 #include "branch.h"
 
-/* FIRST(X): X(handler of the first op, what it does; operands a and b are read where it says so). */
-#define FUSE_COMPARE(X, N) \
-    X(h_cmp_EG_##N##_r, alu_cmp_##N(c, get_##N(c, o->rm), get_##N(c, o->reg))) \
-    X(h_cmp_GE_##N##_r, alu_cmp_##N(c, get_##N(c, o->reg), get_##N(c, o->rm))) \
-    X(h_cmp_EI_##N##_r, alu_cmp_##N(c, get_##N(c, o->rm), (U_##N)o->imm)) \
-    X(h_cmp_AI_##N, alu_cmp_##N(c, get_##N(c, R_RAX), (U_##N)o->imm)) \
-    X(h_test_EG_##N##_r, alu_test_##N(c, get_##N(c, o->rm), get_##N(c, o->reg))) \
-    X(h_test_EI_##N##_r, alu_test_##N(c, get_##N(c, o->rm), (U_##N)o->imm)) \
-    X(h_test_AI_##N, alu_test_##N(c, get_##N(c, R_RAX), (U_##N)o->imm)) \
-    X(h_cmp_EI_##N##_f, FUSE_LOAD(N, h_cmp_EI_##N##_m, alu_cmp_##N(c, v, (U_##N)o->imm))) \
-    X(h_cmp_EG_##N##_f, FUSE_LOAD(N, h_cmp_EG_##N##_m, alu_cmp_##N(c, v, get_##N(c, o->reg)))) \
-    X(h_cmp_GE_##N##_f, FUSE_LOAD(N, h_cmp_GE_##N##_m, alu_cmp_##N(c, get_##N(c, o->reg), v))) \
-    X(h_test_EI_##N##_f, FUSE_LOAD(N, h_test_EI_##N##_m, alu_test_##N(c, v, (U_##N)o->imm)))
-#define FUSE_UPDATE(X, N) \
-    X(h_add_EG_##N##_r, put_##N(c, o->rm, alu_add_##N(c, get_##N(c, o->rm), get_##N(c, o->reg)))) \
-    X(h_add_EI_##N##_r, put_##N(c, o->rm, alu_add_##N(c, get_##N(c, o->rm), (U_##N)o->imm))) \
-    X(h_sub_EG_##N##_r, put_##N(c, o->rm, alu_sub_##N(c, get_##N(c, o->rm), get_##N(c, o->reg)))) \
-    X(h_sub_EI_##N##_r, put_##N(c, o->rm, alu_sub_##N(c, get_##N(c, o->rm), (U_##N)o->imm))) \
-    X(h_and_EI_##N##_r, put_##N(c, o->rm, alu_and_##N(c, get_##N(c, o->rm), (U_##N)o->imm))) \
-    X(h_dec_##N##_r, put_##N(c, o->rm, alu_dec_##N(c, get_##N(c, o->rm))))
-#define FUSE_LOAD(N, slow, statement) \
-    U_##N v; \
-    const void *p = fast_r(c, ea_f(c, o), sizeof v); \
-    if (unlikely(p == NULL)) return slow(c, o); \
-    memcpy(&v, p, sizeof v); \
-    statement
-#define FIRST(X) FUSE_COMPARE(X, 8) FUSE_COMPARE(X, 32) FUSE_COMPARE(X, 64) FUSE_UPDATE(X, 32) FUSE_UPDATE(X, 64)
+#define STEP(form, k) if (unlikely(!do_##form(c, o + k))) return h_##form(c, o + k)
 
-#define DECLARE_SLOW(N) op_fn h_cmp_EI_##N##_m, h_cmp_EG_##N##_m, h_cmp_GE_##N##_m, h_test_EI_##N##_m;
-DECLARE_SLOW(8)
-DECLARE_SLOW(32)
-DECLARE_SLOW(64)
+/* ---- a flag-setting instruction and a conditional jump ---- */
 
-#define FUSED(first, statement, jump, condition) \
-    static HANDLER(first##_##jump) { \
-        statement; \
-        o++; \
-        if (condition) go(c, o, 0, c->r[R_RIP] + o->imm); \
-        else go(c, o, 1, c->r[R_RIP] + o->off + o->len); \
-    }
-#define FUSED_ALL(first, ...) \
-    op_fn first; \
-    FUSED_ROW(first, (__VA_ARGS__))
-#define UNWRAP(...) __VA_ARGS__
-#define FUSED_ROW(first, body) \
-    FUSED(first, UNWRAP body, jo, of(c)) FUSED(first, UNWRAP body, jno, !of(c)) \
-    FUSED(first, UNWRAP body, jb, cf(c)) FUSED(first, UNWRAP body, jnb, !cf(c)) \
-    FUSED(first, UNWRAP body, jz, zf(c)) FUSED(first, UNWRAP body, jnz, !zf(c)) \
-    FUSED(first, UNWRAP body, jbe, BE(c)) FUSED(first, UNWRAP body, jnbe, !BE(c)) \
-    FUSED(first, UNWRAP body, js, sf(c)) FUSED(first, UNWRAP body, jns, !sf(c)) \
-    FUSED(first, UNWRAP body, jp, pf(c)) FUSED(first, UNWRAP body, jnp, !pf(c)) \
-    FUSED(first, UNWRAP body, jl, LT(c)) FUSED(first, UNWRAP body, jnl, !LT(c)) \
-    FUSED(first, UNWRAP body, jle, zf(c) || LT(c)) FUSED(first, UNWRAP body, jnle, !(zf(c) || LT(c)))
-FIRST(FUSED_ALL)
+#define FIRST_COMPARE(X, N) \
+    X(cmp_EG_##N##_r) X(cmp_GE_##N##_r) X(cmp_EI_##N##_r) X(cmp_AI_##N) X(test_EG_##N##_r) X(test_EI_##N##_r) X(test_AI_##N) \
+    X(cmp_EI_##N##_f) X(cmp_EG_##N##_f) X(cmp_GE_##N##_f) X(test_EI_##N##_f)
+#define FIRST_UPDATE(X, N) X(add_EG_##N##_r) X(add_EI_##N##_r) X(sub_EG_##N##_r) X(sub_EI_##N##_r) X(and_EI_##N##_r) X(dec_##N##_r)
+#define FIRST(X) FIRST_COMPARE(X, 8) FIRST_COMPARE(X, 32) FIRST_COMPARE(X, 64) FIRST_UPDATE(X, 32) FIRST_UPDATE(X, 64)
 
-#define JUMP_NAME(name, condition) h_##name##_64,
+#define JUMPS(X, ...) \
+    X(jo_64, __VA_ARGS__) X(jno_64, __VA_ARGS__) X(jb_64, __VA_ARGS__) X(jnb_64, __VA_ARGS__) X(jz_64, __VA_ARGS__) \
+    X(jnz_64, __VA_ARGS__) X(jbe_64, __VA_ARGS__) X(jnbe_64, __VA_ARGS__) X(js_64, __VA_ARGS__) X(jns_64, __VA_ARGS__) \
+    X(jp_64, __VA_ARGS__) X(jnp_64, __VA_ARGS__) X(jl_64, __VA_ARGS__) X(jnl_64, __VA_ARGS__) X(jle_64, __VA_ARGS__) \
+    X(jnle_64, __VA_ARGS__)
 #define DECLARE_JUMP(name, condition) op_fn h_##name##_64;
 CONDITIONS(DECLARE_JUMP)
-static op_fn *const jumps[16] = {CONDITIONS(JUMP_NAME)};
+op_fn h_jmp_64, h_call_64, h_ret_64, h_jmp_E_64_r, h_jmp_E_64_f, h_jmp_E_64_x, h_call_E_64_r, h_call_E_64_f, h_call_E_64_x;
 
-#define FUSED_NAMES(first, ...) \
-    {first, {first##_jo, first##_jno, first##_jb, first##_jnb, first##_jz, first##_jnz, first##_jbe, first##_jnbe, first##_js, \
-             first##_jns, first##_jp, first##_jnp, first##_jl, first##_jnl, first##_jle, first##_jnle}},
-static const struct { op_fn *first; op_fn *fused[16]; } pairs[] = {FIRST(FUSED_NAMES)};
+#define COMPARE_JUMP(jump, first) \
+    static HANDLER(f_##first##__##jump) { \
+        STEP(first, 0); \
+        end_##jump(c, o + 1); \
+    }
+#define COMPARE_JUMPS(first) JUMPS(COMPARE_JUMP, first)
+FIRST(COMPARE_JUMPS)
 
-op_fn *fuse(op_fn *first, op_fn *second) {
-    int condition = -1;
-    for (int i = 0; i < 16; i++)
-        if (jumps[i] == second) condition = i;
-    if (condition < 0) return NULL;
-    for (unsigned i = 0; i < sizeof pairs / sizeof *pairs; i++)
-        if (pairs[i].first == first) return pairs[i].fused[condition];
+/* ---- sequences: S for straight ones, J for those that end in a branch ---- */
+
+#define S2(a, b_) \
+    static HANDLER(f_##a##__##b_) { STEP(a, 0); STEP(b_, 1); DISPATCH(c, o + 2); }
+#define S3(a, b_, d) \
+    static HANDLER(f_##a##__##b_##__##d) { STEP(a, 0); STEP(b_, 1); STEP(d, 2); DISPATCH(c, o + 3); }
+#define S4(a, b_, d, e) \
+    static HANDLER(f_##a##__##b_##__##d##__##e) { STEP(a, 0); STEP(b_, 1); STEP(d, 2); STEP(e, 3); DISPATCH(c, o + 4); }
+#define J2(a, b_) \
+    static HANDLER(f_##a##__##b_) { STEP(a, 0); end_##b_(c, o + 1); }
+#define J3(a, b_, d) \
+    static HANDLER(f_##a##__##b_##__##d) { STEP(a, 0); STEP(b_, 1); end_##d(c, o + 2); }
+#define J4(a, b_, d, e) \
+    static HANDLER(f_##a##__##b_##__##d##__##e) { STEP(a, 0); STEP(b_, 1); STEP(d, 2); end_##e(c, o + 3); }
+#include "fuse.def"
+#undef S2
+#undef S3
+#undef S4
+#undef J2
+#undef J3
+#undef J4
+
+/* ---- the table ---- */
+
+#define ROW_2(a, b) {{h_##a, h_##b}, f_##a##__##b},
+#define ROW_3(a, b, d) {{h_##a, h_##b, h_##d}, f_##a##__##b##__##d},
+#define ROW_4(a, b, d, e) {{h_##a, h_##b, h_##d, h_##e}, f_##a##__##b##__##d##__##e},
+#define ROW_JUMP(jump, first) ROW_2(first, jump)
+#define ROW_JUMPS(first) JUMPS(ROW_JUMP, first)
+#define S2(...) ROW_2(__VA_ARGS__)
+#define S3(...) ROW_3(__VA_ARGS__)
+#define S4(...) ROW_4(__VA_ARGS__)
+#define J2(...) ROW_2(__VA_ARGS__)
+#define J3(...) ROW_3(__VA_ARGS__)
+#define J4(...) ROW_4(__VA_ARGS__)
+static const struct fusion rows[] = {
+    FIRST(ROW_JUMPS)
+#include "fuse.def"
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+_Static_assert(ROWS < FUSE_HASH * 3 / 4, "the table has room");
+
+static u64 add_to_hash(u64 hash, op_fn *fn) { return (hash ^ (uintptr_t)fn) * 0x9e3779b97f4a7c15ull; }
+static unsigned slot_of(u64 hash) { return (unsigned)(hash >> 40) & (FUSE_HASH - 1); }
+
+void fuse_table(const struct fusion **table) {
+    for (unsigned i = 0; i < ROWS; i++) {
+        u64 hash = 0;
+        for (unsigned k = 0; k < FUSE_MAX && rows[i].ops[k]; k++) hash = add_to_hash(hash, rows[i].ops[k]);
+        unsigned at = slot_of(hash);
+        while (table[at]) at = (at + 1) & (FUSE_HASH - 1);
+        table[at] = &rows[i];
+    }
+}
+
+static bool same(const struct fusion *f, const struct op *ops, unsigned n) {
+    for (unsigned k = 0; k < n; k++)
+        if (f->ops[k] != ops[k].fn) return false;
+    return n == FUSE_MAX || !f->ops[n];
+}
+
+static op_fn *find(const struct fusion *const *table, u64 hash, const struct op *ops, unsigned n) {
+    for (unsigned at = slot_of(hash); table[at]; at = (at + 1) & (FUSE_HASH - 1))
+        if (same(table[at], ops, n)) return table[at]->fused;
     return NULL;
+}
+
+/* Backwards: cost[i] is the least number of handlers from op i to the end, taken[i] and fused[i] how. */
+void fuse_pass(const struct fusion *const *table, struct op *ops, unsigned count) {
+    u8 cost[BLOCK_OPS + 1], taken[BLOCK_OPS];
+    op_fn *fused[BLOCK_OPS];
+    cost[count] = 0;
+    for (unsigned i = count; i-- > 0;) {
+        u64 hash = add_to_hash(0, ops[i].fn);
+        cost[i] = cost[i + 1] + 1, taken[i] = 1, fused[i] = ops[i].fn;
+        for (unsigned n = 2; n <= FUSE_MAX && i + n <= count; n++) {
+            hash = add_to_hash(hash, ops[i + n - 1].fn);
+            if (cost[i + n] + 1 >= cost[i]) continue;
+            op_fn *fn = find(table, hash, &ops[i], n);
+            if (fn) cost[i] = cost[i + n] + 1, taken[i] = (u8)n, fused[i] = fn;
+        }
+    }
+    for (unsigned i = 0; i < count; i += taken[i]) ops[i].fn = fused[i];
 }

@@ -10,8 +10,6 @@ typedef __int128 s128;
 
 /* ---- MUL, IMUL ---- */
 
-INLINE void product_flags(accel_cpu *c, bool wide) { carry_flags(c, wide, wide); }
-
 SOURCE(mul, 8, u16 p = (u16)(get_8(c, 0) * b); put_16(c, R_RAX, p); product_flags(c, p > 0xff))
 SOURCE(imul, 8, s16 p = (s16)((s8)get_8(c, 0) * (s8)b); put_16(c, R_RAX, (u16)p); product_flags(c, p != (s8)p))
 
@@ -26,12 +24,6 @@ SOURCE(imul, 8, s16 p = (s16)((s8)get_8(c, 0) * (s8)b); put_16(c, R_RAX, (u16)p)
         put_##N(c, R_RAX, (U_##N)p); \
         put_##N(c, R_RDX, (U_##N)(p >> N)); \
         product_flags(c, p != (S_##N)p)) \
-    INLINE void imul_into_##N(accel_cpu *c, unsigned reg, U_##N a, U_##N b) { \
-        S_##N p; \
-        bool wide = __builtin_mul_overflow((S_##N)a, (S_##N)b, &p); \
-        put_##N(c, reg, (U_##N)p); \
-        product_flags(c, wide); \
-    } \
     SOURCE_HOT(imul_GE, N, imul_into_##N(c, o->reg, get_##N(c, o->reg), b)) \
     SOURCE(imul_GEI, N, imul_into_##N(c, o->reg, b, (U_##N)o->imm))
 MULTIPLY(16, u32, s32)

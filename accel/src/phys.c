@@ -26,6 +26,8 @@ int accel_machine_new(accel_machine **out) {
         accel_machine_free(m);
         return ACCEL_ENOMEM;
     }
+    lean_table(m->lean);
+    fuse_table(m->fusions);
     *out = m;
     return ACCEL_OK;
 }
