@@ -14,6 +14,7 @@ struct delivery {
     u32 saved_flags;
     u64 saved_rip;
     bool switched; /* through a task gate, and the new task is the present one: there is no second attempt */
+    bool same_mode; /* nothing that the mode key, segment bases or the view of the TLB depend on has changed */
 };
 
 static bool is_soft(u8 type) { return type == ACCEL_EV_SWINTR || type == ACCEL_EV_SW_EXCEPTION; }
@@ -106,7 +107,7 @@ static bool read_gate(accel_cpu *c, struct delivery *d, struct gate *g) {
     if (entry * d->e.vector + entry - 1 > c->idtr.limit) return gp(c, error);
     u64 lin = c->idtr.base + entry * d->e.vector;
     if (!is_long(c)) lin &= 0xffffffff;
-    if (!sys_read(c, lin, raw, entry)) return false;
+    if (!(is_long(c) ? sys_read_fixed(c, lin, raw, 16) : sys_read_fixed(c, lin, raw, 8))) return false;
     g->lo = raw[0], g->hi = raw[1];
     g->type = raw[0] >> 40 & 0x1f;
     g->dpl = raw[0] >> 45 & 3;
@@ -159,9 +160,30 @@ static void enter_handler(accel_cpu *c, const struct gate *g, const struct segme
     if (!g->trap) c->flags &= ~(u32)F_IF;
 }
 
+/* The frame of 64-bit mode, from its lowest address. */
+struct frame { u64 error, rip, cs, flags, rsp, ss; };
+
+/* Pushes the frame at rsp, which is aligned. plain: where it goes in one piece once nothing can fail, else NULL and it is in *s. */
+static bool push_frame(accel_cpu *c, struct delivery *d, u64 rsp, unsigned cpl, void **plain, struct stack *s) {
+    *plain = d->e.has_error ? view_w(c->ftlb[cpl == 3 ? FT_USER : system_view(c)], rsp - 48, 48)
+                            : view_w(c->ftlb[cpl == 3 ? FT_USER : system_view(c)], rsp - 40, 40);
+    if (likely(*plain != NULL)) return true;
+    stack_on_64(c, s, rsp, cpl, d->ext);
+    return stack_push(c, s, c->seg[SEG_SS].sel, 8) && stack_push(c, s, c->r[R_RSP], 8) && push_return(c, d, s, 8);
+}
+
+static void commit_frame(accel_cpu *c, struct delivery *d, u64 rsp, void *plain, struct stack *s) {
+    struct frame f = {d->e.error, d->saved_rip, c->seg[SEG_CS].sel, d->saved_flags, c->r[R_RSP], c->seg[SEG_SS].sel};
+    if (unlikely(plain == NULL)) stack_commit(c, s);
+    else if (d->e.has_error) memcpy(plain, &f, 48);
+    else memcpy(plain, &f.rip, 40);
+    c->r[R_RSP] = rsp - (d->e.has_error ? 48 : 40);
+}
+
 static bool deliver_long(accel_cpu *c, struct delivery *d, const struct gate *g) {
     struct segment cs;
     struct stack s;
+    void *plain;
     unsigned cpl, ist = g->lo >> 32 & 7;
     u64 rsp = c->r[R_RSP];
     if (!handler_code(c, d, g, &cs, &cpl)) return false;
@@ -169,11 +191,11 @@ static bool deliver_long(accel_cpu *c, struct delivery *d, const struct gate *g)
     if (ist && !tss_rsp(c, 36 + 8 * (ist - 1), d->ext, &rsp)) return false;
     if (!ist && inner && !tss_rsp(c, 4 + 8 * cpl, d->ext, &rsp)) return false;
     if (!canonical(c, rsp)) return set_fault(c, EX_SS, true, d->ext);
-    stack_on_64(c, &s, rsp & ~0xfull, cpl, d->ext);
-    if (!stack_push(c, &s, c->seg[SEG_SS].sel, 8) || !stack_push(c, &s, c->r[R_RSP], 8) || !push_return(c, d, &s, 8)) return false;
+    rsp &= ~0xfull;
+    if (!push_frame(c, d, rsp, cpl, &plain, &s)) return false;
     if (!canonical(c, g->offset)) return gp(c, d->ext);
-    stack_commit(c, &s);
-    c->r[R_RSP] = s.sp;
+    commit_frame(c, d, rsp, plain, &s);
+    d->same_mode = is_code64(c) && !inner;
     if (inner) set_null_segment(c, SEG_SS, (u16)cpl), c->seg[SEG_SS].ar |= cpl << 5;
     enter_handler(c, g, &cs, cpl);
     return true;
@@ -258,7 +280,8 @@ static bool doubles(const struct event *first, const struct event *second) {
     return (a == CONTRIBUTORY && b == CONTRIBUTORY) || (a == PAGE_FAULT && b != BENIGN);
 }
 
-static bool attempt(accel_cpu *c, const struct event *e, bool *switched) {
+/* *out: what delivering has come to. */
+static bool attempt(accel_cpu *c, const struct event *e, struct delivery *out) {
     struct delivery d = {.e = *e, .ext = !is_soft(e->type), .saved_flags = get_rflags(c), .saved_rip = c->rip};
     if (is_soft(e->type) || e->type == ACCEL_EV_PRIV_SW_EXCEPTION) {
         d.saved_rip += e->length;
@@ -266,7 +289,7 @@ static bool attempt(accel_cpu *c, const struct event *e, bool *switched) {
     }
     if (sets_rf(e)) d.saved_flags |= F_RF;
     bool ok = c->cr0 & CR0_PE ? deliver_protected(c, &d) : deliver_real(c, &d);
-    *switched = d.switched;
+    *out = d;
     return ok;
 }
 
@@ -310,6 +333,7 @@ static void keep_in_flight(accel_cpu *c, const struct event *e) {
 
 enum delivery_end deliver_event(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass) {
     u8 origin = c->origin;
+    struct delivery d;
     u64 from = linear_rip(c);
     enum delivery_end end = DELIVERED;
     c->origin = ACCEL_ORIGIN_EVENT;
@@ -318,18 +342,18 @@ enum delivery_end deliver_event(accel_cpu *c, struct event e, const struct fault
     c->extra++;
     note_link(c, &e);
     for (;;) {
-        bool switched = false;
+        d.switched = d.same_mode = false;
         note_exception(c, &e);
-        if (!nested && attempt(c, &e, &switched)) break;
+        if (!nested && attempt(c, &e, &d)) break;
         const struct event tried = e;
-        end = nest(c, &e, nested ? nested : &c->fault, switched ? PASS_DOUBLE : pass);
+        end = nest(c, &e, nested ? nested : &c->fault, d.switched ? PASS_DOUBLE : pass);
         if (end == DELIVERY_EXIT) keep_in_flight(c, &tried);
         if (end != DELIVERED) break;
         nested = NULL, pass = PASS_NONE;
     }
     c->origin = origin;
     c->shadow = 0;
-    update_mode(c);
+    if (!d.same_mode) update_mode(c);
     if (end == DELIVERED && c->ctl.branch_trace) trace_event(c, from);
     return end;
 }

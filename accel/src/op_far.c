@@ -216,7 +216,10 @@ SLOW_HANDLER_END(h_callf_M) {
 /* ---- far RET and IRET ---------------------------------------------------------------------------------------------- */
 
 /* What a return has popped: `popped` bytes of it, then `release` bytes that RET n drops. */
-struct ret { u64 rip; u16 cs; u32 flags; bool iret; unsigned size, popped; u32 release; };
+struct ret {
+    u64 rip; u16 cs; u32 flags; bool iret; unsigned size, popped; u32 release;
+    const u64 *frame; /* the whole frame of a 64-bit IRET if it lies in plain memory, else NULL */
+};
 
 /* Data segments that the outer level may not use become null (SDM vol. 3, "Returning from a Called Procedure"). */
 static void drop_inner_segments(accel_cpu *c) {
@@ -253,12 +256,15 @@ static bool return_protected(accel_cpu *c, const struct op *o, const struct ret 
     bool to64 = is_code64_segment(c, ar), outer = rpl > c->cpl, stack = outer || (r->iret && is_code64(c));
     if (stack) {
         u64 at = r->popped + (u64)r->release;
-        if (!peek(c, o, at, r->size, &sp) || !peek(c, o, at + r->size, r->size, &ss_sel)) return false;
+        if (r->frame) sp = r->frame[3], ss_sel = r->frame[4];
+        else if (!peek(c, o, at, r->size, &sp) || !peek(c, o, at + r->size, r->size, &ss_sel)) return false;
         if (!check_stack_segment(c, (u16)ss_sel, rpl, EX_GP, 0, to64 && rpl != 3, &ss)) return false;
     }
     if (!offset_ok(c, &cs, r->rip) || !mark_accessed(c, &d)) return false;
 
     u64 mask = stack_mask(c);
+    bool same_mode = to64 && is_code64(c) && !outer; /* see update_mode(): with the same EFLAGS.AC there is nothing to do */
+    u32 flags = c->flags;
     if (stack) {
         c->seg[SEG_SS] = ss;
         mask = to64 ? ~0ull : ss.ar & AR_DB ? 0xffffffffull : 0xffffull;
@@ -269,7 +275,7 @@ static bool return_protected(accel_cpu *c, const struct op *o, const struct ret 
     if (r->iret) merge_rflags(c, r->flags, iret_mask(c, r->size));
     set_code(c, &cs, rpl);
     if (outer) drop_inner_segments(c);
-    update_mode(c);
+    if (!same_mode || ((flags ^ c->flags) & F_AC)) update_mode(c);
     *next = r->rip;
     return true;
 }
@@ -278,6 +284,11 @@ static bool pop_ret(accel_cpu *c, const struct op *o, bool iret, u32 release, st
     unsigned size = operand_bytes(o);
     u64 cs, flags = 0;
     *r = (struct ret){.iret = iret, .size = size, .popped = size * (iret ? 3 : 2), .release = release};
+    r->frame = iret && size == 8 && is_code64(c) ? fast_r(c, c->r[R_RSP], 40) : NULL;
+    if (r->frame) {
+        r->rip = r->frame[0], r->cs = (u16)r->frame[1], r->flags = (u32)r->frame[2];
+        return true;
+    }
     if (!peek(c, o, 0, size, &r->rip) || !peek(c, o, size, size, &cs)) return false;
     if (iret && !peek(c, o, 2 * size, size, &flags)) return false;
     r->cs = (u16)cs;

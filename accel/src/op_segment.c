@@ -21,7 +21,8 @@ enum lookup lookup_descriptor(accel_cpu *c, u16 sel, bool wide, struct descripto
     d->lin = base + at;
     if (!is_long(c)) d->lin &= 0xffffffff;
     d->hi = 0;
-    return sys_read(c, d->lin, &d->lo, size) ? LOOKUP_OK : LOOKUP_FAULT;
+    bool ok = wide ? sys_read(c, d->lin, &d->lo, 16) : sys_read_fixed(c, d->lin, &d->lo, 8);
+    return ok ? LOOKUP_OK : LOOKUP_FAULT;
 }
 
 bool need_descriptor(accel_cpu *c, u16 sel, bool wide, int vec, u32 ext, struct descriptor *d) {

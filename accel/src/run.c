@@ -4,7 +4,7 @@
  * A slice is a stretch of execution with nothing to check but the budget. Within it blocks chain to each other
  * directly; they come back here when a link is not resolved (LEAVE_CHAIN), the budget ends, or something has happened.
  */
-#include "exec.h"
+#include "branch.h"
 #include "mxcsr.h"
 #include "predicate.h"
 
@@ -208,10 +208,13 @@ static int run_slice(accel_cpu *c, bool single) {
     c->run_key = c->key | (single ? K_SINGLE : 0) | (tracing(c) ? K_TRACE : 0) | (range ? K_RANGE : 0);
     for (;;) {
         c->link_slot = link; /* block_flush_all() clears it */
-        struct block *b = block_at_rip(c, link ? link->to[which] : c->jump[jump_index(c->rip)].b);
-        if (unlikely(!b)) return LEAVE_FETCH;
-        if (unlikely(range)) c->link_slot = NULL;
-        else if (link == NULL || c->link_slot) remember(c, c->link_slot, which, b);
+        struct block *b = link || !is_code64(c) ? NULL : known_block(c, c->rip);
+        if (b == NULL || b->cost == COST_DEAD) {
+            b = block_at_rip(c, link ? link->to[which] : c->jump[jump_index(c->rip)].b);
+            if (unlikely(!b)) return LEAVE_FETCH;
+            if (unlikely(range)) c->link_slot = NULL;
+            else if (link == NULL || c->link_slot) remember(c, c->link_slot, which, b);
+        }
         if (unlikely(b->cost > c->budget) || (unlikely(range) && !(c->run_key & K_SINGLE) && !range_holds(c, b))) {
             if (c->budget == 0) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;

@@ -93,7 +93,7 @@ void stack_commit(accel_cpu *c, struct stack *s) {
 static bool tss_read(accel_cpu *c, unsigned offset, void *to, unsigned size, u32 ext) {
     const struct segment *tr = &c->seg[SEG_TR];
     if ((tr->ar & AR_UNUSABLE) || offset + size - 1 > tr->limit) return set_fault(c, EX_TS, true, (tr->sel & 0xfffc) | ext);
-    return sys_read(c, tr->base + offset, to, size);
+    return size == 8 ? sys_read_fixed(c, tr->base + offset, to, 8) : sys_read(c, tr->base + offset, to, size);
 }
 
 bool tss_rsp(accel_cpu *c, unsigned offset, u32 ext, u64 *rsp) { return tss_read(c, offset, rsp, 8, ext); }

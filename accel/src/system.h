@@ -18,6 +18,14 @@ INLINE bool protected_mode(const accel_cpu *c) { return (c->cr0 & CR0_PE) && !(c
 INLINE bool gp(accel_cpu *c, u32 error) { return set_fault(c, EX_GP, true, error); }
 INLINE bool ud(accel_cpu *c) { return set_fault(c, EX_UD, false, 0); }
 
+/* sys_read() of a size known to the compiler. */
+INLINE bool sys_read_fixed(accel_cpu *c, u64 lin, void *buf, unsigned size) {
+    const void *p = view_r(c->ftlb[system_view(c)], lin, size);
+    if (unlikely(p == NULL)) return sys_read(c, lin, buf, size);
+    memcpy(buf, p, size);
+    return true;
+}
+
 /* A register operand of 32 or 64 bits. */
 INLINE void put_native(accel_cpu *c, const struct op *o, unsigned reg, u64 v) {
     if (OP_OSZ(o) == SZ64) put_64(c, reg, v);
