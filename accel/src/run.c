@@ -481,6 +481,7 @@ static int execute(accel_cpu *c) {
     c->flags &= ~(u32)F_RF;
     c->rf_now = rf;
     c->slice_fuel = SLICE_FUEL;
+    if (unlikely(tracing(c))) c->trace.next = linear_rip(c); /* it may have come on within this run */
     u64 branches = c->trace.count;
     int why = run_slice(c, single);
     if (unlikely(c->run_key & K_TRACE)) trace_settle(c, why);
