@@ -37,6 +37,12 @@ def test_every_row_names_an_oracle(capsys: pytest.CaptureFixture[str]) -> None:
     assert counts["host"] > 900
 
 
+@pytest.mark.parametrize("oracle", ["-", "none", "host,"])
+def test_a_row_without_an_oracle_does_not_build(oracle: str) -> None:
+    with pytest.raises(_gen.TableError, match="oracle"):
+        _gen.parse_row(f"1 90 - - NOP - nop - - {oracle}", "insns.def:1")
+
+
 def test_exceptions_name_rows_that_exist() -> None:
     mnemonics = {row.mnemonic for row in _gen.read_rows()}
     for table in (undefined.UNDEFINED, undefined.TOLERATED):
