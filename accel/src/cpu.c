@@ -2,6 +2,7 @@
  * cpu.c - the state of a CPU: creation and reset, RFLAGS, the mode key, the control registers.
  */
 #define _GNU_SOURCE
+#include <cpuid.h>
 #include <stdlib.h>
 #include "system.h"
 
@@ -275,9 +276,11 @@ static bool index_taken(const accel_machine *m, uint32_t index) {
 
 /* The one place that asks the host what it is: it decides whether the core can run, never what the guest sees. */
 static bool host_can(int model) {
+    unsigned a, b, c1 = 0, d;
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("sse4.2")) return false;
-    return model < ACCEL_MODEL_V3 || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"));
+    bool f16c = __get_cpuid(1, &a, &b, &c1, &d) && (c1 & bit_F16C); /* not every compiler's builtin knows it */
+    return model < ACCEL_MODEL_V3 || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c);
 }
 
 int accel_cpu_new(accel_machine *m, uint32_t index, uint32_t count, int model, uint64_t tsc_hz, uint64_t seed, accel_cpu **out) {

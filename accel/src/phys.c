@@ -6,7 +6,10 @@
 #include <sys/mman.h>
 #include "cpu.h"
 
-enum { BLOCKS_MAX = 1 << 17, OPS_MAX = 1 << 20, HASH_SIZE = 1 << 16 };
+#ifndef ACCEL_CACHE_SHIFT
+#define ACCEL_CACHE_SHIFT 0 /* fuzzers make the cache of blocks so many powers of two smaller: it overflows, and is cheap to clear */
+#endif
+enum { BLOCKS_MAX = 1 << (17 - ACCEL_CACHE_SHIFT), OPS_MAX = 1 << (20 - ACCEL_CACHE_SHIFT), HASH_SIZE = 1 << (16 - ACCEL_CACHE_SHIFT) };
 #define GUARD_SIZE (1ull << 20)
 #define PHYS_LIMIT (1ull << 52)
 
