@@ -50,7 +50,7 @@ static void ftlb_fill(accel_cpu *c, uint64_t lin, const struct tlb_entry *t, boo
     int view = view_of(c, user, implicit);
     if (view == FT_NONE) return;
     uint8_t *host;
-    uint64_t pa = t->pfn << 12, page = lin & PAGE_MASK;
+    uint64_t pa = (t->pfn << 12) & c->m->a20_mask, page = lin & PAGE_MASK;
     struct page *p = phys_page(c->m, pa, &host);
     if (!p) return;
     if ((c->m->watch_count || (c->dr[7] & 0xff)) && debug_page_watched(c, page, pa)) return;
@@ -287,7 +287,7 @@ static void entry_install(accel_cpu *c, struct tlb_entry *t, uint64_t lin, const
     if (w->level > 1) tlb_note_large(c, lin >> 12, w->level > 2);
     bool global = w->g && (c->cr4 & CR4_PGE);
     uint16_t pcid = current_pcid(c);
-    *t = (struct tlb_entry){.vpn = lin >> 12, .pfn = (w->pa & c->m->a20_mask) >> 12, .gen = global ? c->tlb_ggen : c->tlb_gen[pcid],
+    *t = (struct tlb_entry){.vpn = lin >> 12, .pfn = w->pa >> 12, .gen = global ? c->tlb_ggen : c->tlb_gen[pcid],
                             .flags = flags | (global ? TLB_GLOBAL : 0), .pcid = pcid};
 }
 
@@ -326,7 +326,7 @@ INLINE bool translate(accel_cpu *c, uint64_t lin, int acc, bool user, bool impli
         if (violation(c, t->flags, acc, user, implicit) || (acc == ACC_W && !(t->flags & TLB_D))) hit = false;
     }
     if (!hit && !translate_slow(c, lin, acc, user, implicit, t)) return false;
-    *pa = (t->pfn << 12) | (lin & 0xfff);
+    *pa = ((t->pfn << 12) | (lin & 0xfff)) & c->m->a20_mask; /* A20 is a gate behind the TLB: entries outlive its changes */
     if (acc != ACC_X) ftlb_fill(c, lin, t, user, implicit);
     return true;
 }

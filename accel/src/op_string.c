@@ -25,7 +25,7 @@ INLINE void add_index(accel_cpu *c, const struct op *o, unsigned reg, u64 by) {
 }
 
 INLINE bool is_down(const accel_cpu *c) { return c->flags & F_DF; }
-INLINE u64 distance(const accel_cpu *c, unsigned size, u64 n) { return is_down(c) ? -(n * size) : n * size; }
+INLINE s64 distance(const accel_cpu *c, unsigned size, u64 n) { return is_down(c) ? -(s64)(n * size) : (s64)(n * size); }
 
 /* The loop around a run. A fault after the first iteration leaves those before it done; re-entry meets it again.
  * A device answer belongs to one iteration, so one that used an answer is the last of its visit. */
@@ -37,7 +37,11 @@ INLINE enum outcome repeat(accel_cpu *c, const struct op *o, unsigned size, run_
     while (left) {
         u64 max = (c->budget > 0 ? (u64)c->budget : 0) + first;
         u64 n = run(c, o, size, left < max ? left : max, &stop);
-        if (!n) return first ? STRING_FAULT : STRING_MORE;
+        if (!n && first) return STRING_FAULT;
+        if (!n) {
+            c->answer_wanted = 0; /* re-entry asks the device again, unless a stop request comes first */
+            return STRING_MORE;
+        }
         c->budget -= (s64)(n - first);
         c->extra += n - first;
         add_index(c, o, R_RCX, -n);
@@ -191,7 +195,8 @@ static u64 lods(accel_cpu *c, const struct op *o, unsigned size, u64 max, bool *
 static u64 scas(accel_cpu *c, const struct op *o, unsigned size, u64 max, bool *stop) {
     u64 di = index_of(c, o, R_RDI), acc = c->r[R_RAX] & operand_mask(size), at, v = 0, done = 0;
     u8 *d;
-    u64 n = plain_run(c, o, SEG_ES, di, size, max, ACC_R, &d), step = distance(c, size, 1);
+    u64 n = plain_run(c, o, SEG_ES, di, size, max, ACC_R, &d);
+    s64 step = distance(c, size, 1);
     if (n) {
         for (; done < n && !*stop; done++, d += step) {
             v = load(d, size);
@@ -215,7 +220,8 @@ static bool cmps_once(accel_cpu *c, const struct op *o, unsigned size, u64 si, u
 }
 
 static u64 cmps(accel_cpu *c, const struct op *o, unsigned size, u64 max, bool *stop) {
-    u64 si = index_of(c, o, R_RSI), di = index_of(c, o, R_RDI), a = 0, b = 0, done = 0, step = distance(c, size, 1);
+    u64 si = index_of(c, o, R_RSI), di = index_of(c, o, R_RDI), a = 0, b = 0, done = 0;
+    s64 step = distance(c, size, 1);
     u8 *s, *d;
     u64 n = plain_run(c, o, o->seg, si, size, max, ACC_R, &s);
     if (n) n = plain_run(c, o, SEG_ES, di, size, n, ACC_R, &d);

@@ -376,3 +376,17 @@ def test_a_written_tsc_is_told_after_the_write_and_only_when_it_moves(msr: int) 
     m["rip"], m["rax"] = CODE, m["tsc_adjust"]
     if msr == 0x3B:
         assert m.run(3).kind == lib.ACCEL_EXIT_DEADLINE
+
+
+def test_a20_gate_acts_on_translations_that_are_cached() -> None:
+    # mov al, fs:[10h]: FS:10h is 100000h, at 0 with the gate closed
+    m = Machine(16, code=bytes.fromhex("64a01000 ebfa"))
+    m["fs"] = 0xFFFF
+    m.write(0, b"\x11")
+    m.write(0x100000, b"\x22")
+    seen = []
+    for gate in (1, 0, 1):
+        lib.accel_a20(m.machine, gate)
+        m.run(2)
+        seen.append(m["rax"] & 0xFF)
+    assert seen == [0x22, 0x11, 0x22]

@@ -96,7 +96,7 @@ def build(target: str, *, plant: Plant | None = None, profile: bool = False) -> 
     objects = _objects(names, out, flags)
     kind = ["-fprofile-instr-generate"] if profile else [SANITIZERS]
     if plant is None:
-        return _link(objects.values(), out / target, *kind)
+        return _link(objects.values(), (out if profile else OUT) / target, *kind)
     planted = OUT / f"planted_{target}"
     planted.mkdir(parents=True, exist_ok=True)
     objects[plant.file] = _compile(plant.write(planted), planted, _guided(SRC / plant.file))

@@ -43,7 +43,7 @@ struct run {
     u64 random;            /* the debugger's */
     u8 vector[BOARD_CPUS]; /* of the asserted interrupt */
     bool ended[BOARD_CPUS];
-    bool answering;        /* an instruction is half done: nothing else may happen */
+    bool broken[BOARD_CPUS]; /* ended within an instruction: nothing may happen to it any more */
     u64 trapped_at[BOARD_CPUS]; /* ticks at the last monitor trap */
 };
 
@@ -144,6 +144,7 @@ static void hand_back(accel_cpu *c, const accel_exit *e) {
 static void end(struct run *r, accel_cpu *c, struct outcome *out, u32 kind) {
     note(r, c, kind, 0);
     r->ended[c->index] = true;
+    r->broken[c->index] = kind == ACCEL_EXIT_UNHANDLED || kind == ACCEL_EXIT_UNIMPLEMENTED;
     out->kind[c->index] = kind;
 }
 
@@ -177,6 +178,7 @@ static void handle(struct run *r, accel_cpu *c, const accel_exit *e, struct outc
 
 static void happen(struct run *r, const struct happening *h) {
     accel_cpu *c = r->b->cpu[h->cpu];
+    if (r->broken[h->cpu]) return;
     r->ended[h->cpu] = false;
     switch (h->action) {
     case INJECT_INTR: inject(c, ACCEL_EV_HWINTR, h->vector, false, 0, 0); break;
@@ -298,16 +300,19 @@ static void check_trap(struct run *r, const accel_cpu *c, const accel_exit *e) {
     r->trapped_at[c->index] = c->ticks;
 }
 
+/* The instruction under way has been answered, or not all that it wrote has left: nothing else may happen. */
+static bool half_done(const accel_cpu *c) { return c->answer_count || c->answer_wanted || c->io_count; }
+
 static void run_to(struct run *r, accel_cpu *c, u64 end, struct outcome *out) {
     static bool trace, asked;
     if (!asked) asked = true, trace = getenv("FUZZ_TRACE") != NULL;
     u64 start = c->ticks;
     unsigned runs = 0;
-    while ((c->ticks < end || r->answering) && !r->ended[c->index]) {
+    while ((c->ticks < end || half_done(c)) && !r->ended[c->index]) {
         u64 until = r->variant == BLOCKS ? end : r->variant == TICKS ? c->ticks + 1 : c->ticks + draw(&r->random) % 40;
         if (until > end) until = end;
-        if (r->answering && until <= c->ticks) until = c->ticks + 1;
-        if (r->variant == DEBUGGED && !r->answering) debug(r, c);
+        if (half_done(c)) until = c->ticks + 1;
+        else if (r->variant == DEBUGGED) debug(r, c);
         u64 before = c->ticks, retired = accel_retired(c);
         bool injected = c->ctl.inject_valid;
         accel_exit e;
@@ -322,7 +327,6 @@ static void run_to(struct run *r, accel_cpu *c, u64 end, struct outcome *out) {
         check_trap(r, c, &e);
         check_derived(c);
         handle(r, c, &e, out);
-        r->answering = c->answer_count || c->io_count;
         CHECK(++runs < RUNS_PER_TICK * (end - start + 2), "no progress at exit %u", e.kind);
     }
 }
