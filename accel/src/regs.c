@@ -18,7 +18,6 @@
     static u64 get_##name(accel_cpu *c, u32 arg) { (void)arg; return (u64)(expression); }
 
 PLAIN(gpr, c->r[arg], ~0ull)
-PLAIN(limit, c->seg[arg].limit, 0xffffffff)
 PLAIN(fctrl, c->fpu.cw, 0xffff)
 PLAIN(fstat, c->fpu.sw, 0xffff)
 PLAIN(fiseg, c->fpu.fcs, 0xffff)
@@ -89,6 +88,7 @@ static u64 get_mode(accel_cpu *c, u32 arg) {
 
 DERIVED(sel, c->seg[arg].sel)
 DERIVED(base, c->seg[arg].base)
+DERIVED(limit, c->seg[arg].limit)
 DERIVED(attr, c->seg[arg].ar)
 DERIVED(gdtr_base, c->gdtr.base)
 DERIVED(idtr_base, c->idtr.base)
@@ -106,6 +106,13 @@ static bool set_base(accel_cpu *c, u32 arg, u64 v) {
     bool wide = arg >= SEG_FS; /* FS, GS, LDTR, TR */
     if (wide ? !canonical(c, v) : v >> 32 != 0) return false;
     c->seg[arg].base = v;
+    update_mode(c);
+    return true;
+}
+
+static bool set_limit(accel_cpu *c, u32 arg, u64 v) {
+    if (v >> 32) return false;
+    c->seg[arg].limit = (u32)v;
     update_mode(c);
     return true;
 }

@@ -390,3 +390,11 @@ def test_a20_gate_acts_on_translations_that_are_cached() -> None:
         m.run(2)
         seen.append(m["rax"] & 0xFF)
     assert seen == [0x22, 0x11, 0x22]
+
+
+def test_segment_limit_that_the_owner_lowers_is_checked_at_once() -> None:
+    m = Machine(32, code=bytes.fromhex("a000000200"))  # mov al, [20000h]
+    m.control.exception_exit = 1 << 13
+    m["ds_limit"] = 0xFFFF
+    done = m.run()
+    assert (done.kind, done.vector) == (lib.ACCEL_EXIT_EXCEPTION, 13)
