@@ -159,7 +159,7 @@ static void clear_machine(struct board *b) {
     accel_machine *m = b->m;
     for (u32 i = 0; i < m->cpu_count; i++) free(m->cpus[i]);
     m->cpu_count = 0;
-    m->break_count = m->watch_count = 0;
+    for (u64 id = 0; id < POINT_IDS; id++) accel_break_remove(m, id), accel_watch_remove(m, id);
     block_flush_all(m);
     memset(m->hash, 0, sizeof *m->hash * (m->hash_mask + 1));
     m->a20_mask = ~0ull;

@@ -197,9 +197,14 @@ static void run(accel_cpu *c, struct input *in) {
     if (until > ticks + TICKS_MAX) accel_stop(c); /* returns at once */
     bool injected = accel_cpu_control(c)->inject_valid;
     accel_exit e;
-    int status = accel_run(c, until, &e);
-    CHECK(status == ACCEL_OK || status == ACCEL_EBUSY, "%d", status);
-    if (status == ACCEL_EBUSY) return;
+    int status = kind & 0x20 ? accel_run_for(c, take16(in), until > ticks ? until - ticks : 0, &e) : accel_run(c, until, &e);
+    if (kind & 0x20) {
+        CHECK(status == -1 || status == (int)e.kind, "%d", status);
+        if (status < 0) return;
+    } else {
+        CHECK(status == ACCEL_OK || status == ACCEL_EBUSY, "%d", status);
+        if (status == ACCEL_EBUSY) return;
+    }
     CHECK(e.kind < ACCEL_EXIT_KINDS && e.kind != ACCEL_EXIT_DB, "exit %u", e.kind);
     CHECK(accel_ticks(c) - ticks <= TICKS_MAX + 1u && (accel_ticks(c) <= until || accel_ticks(c) <= ticks + injected), "%llu ticks",
           (unsigned long long)(accel_ticks(c) - ticks));
@@ -244,6 +249,66 @@ static void points(struct machine *h, struct input *in) {
     }
 }
 
+/* Code for conditions: mostly of known operations with small operands. */
+static size_t take_code(struct input *in, accel_insn *code, size_t max) {
+    size_t count = take8(in) % (max + 1);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t op = take8(in);
+        code[i] = (accel_insn){.op = op % (ACCEL_OP_END + 2), .value = op & 0x80 ? number(in) : take8(in)};
+    }
+    return count;
+}
+
+static void conditions(struct machine *h, struct input *in) {
+    accel_insn code[24];
+    accel_program program = {.code = code};
+    uint8_t kind = take8(in);
+    uint64_t result, ids[4], hits;
+    program.count = take_code(in, code, sizeof code / sizeof *code);
+    if (kind & 1) {
+        accel_limits limits = {.flags = kind >> 1 & 15, .cpl = take8(in), .cpu = take8(in), .cr3 = number(in), .ignore = kind >> 6,
+                               .programs = &program, .program_count = kind >> 5 & 1};
+        accel_point_limit(h->m, take8(in) & 15, &limits);
+        accel_point_hits(h->m, take8(in) & 15, &hits);
+    } else if (h->cpus) {
+        int status = accel_evaluate(h->cpu[0], code, program.count, &result);
+        CHECK(status == ACCEL_OK || status == ACCEL_EINVAL || status == ACCEL_EFAULT, "%d", status);
+        CHECK(accel_break_hits(h->cpu[0], ids, kind >> 6) <= kind >> 6u, "too many");
+    }
+}
+
+static void branches(accel_cpu *c, struct input *in) {
+    uint8_t kind = take8(in);
+    if (kind & 1) {
+        size_t entries = kind & 2 ? number(in) : kind;
+        int status = accel_branch_ring(c, entries);
+        CHECK(status == ACCEL_OK || status == (entries > 1u << 20 ? ACCEL_EINVAL : ACCEL_ENOMEM), "%d for %zu", status, entries);
+    }
+    accel_cpu_control(c)->branch_trace = kind >> 2 & 1;
+    accel_branch *list = malloc((kind + 1u) * sizeof *list);
+    size_t n = accel_branches(c, list, kind);
+    CHECK(n <= kind && n <= accel_branch_count(c), "%zu branches", n);
+    free(list);
+}
+
+static void several_registers(accel_cpu *c, struct input *in) {
+    int rows[8];
+    size_t count = take8(in) & 7, size = 0;
+    for (size_t i = 0; i < count; i++) rows[i] = (int8_t)take8(in), size += (size_t)accel_reg_size(rows[i]);
+    if (take8(in) & 1) size = take8(in);
+    uint8_t *values = malloc(size ? size : 1);
+    accel_regs_get(c, rows, count, values, size);
+    free(values);
+}
+
+static void linear(accel_cpu *c, struct input *in) {
+    uint64_t at = number(in), size = take16(in);
+    uint8_t *data = malloc(size ? size : 1);
+    uint64_t n = accel_linear_read(c, at, data, size);
+    CHECK(n <= size, "%llu of %llu", (unsigned long long)n, (unsigned long long)size);
+    free(data);
+}
+
 static void look(accel_cpu *c, struct input *in) {
     accel_walk w;
     accel_stats stats;
@@ -263,8 +328,8 @@ static void names(struct input *in) {
 
 /* ---- calls ---------------------------------------------------------------------------------------------------------- */
 
-enum { ADD_SLOT, REMOVE_SLOT, ACCESS, CODE, EPOCHS, ADD_CPU, A20, POINTS, NAMES, NEW, FREE, FIRST_CPU_CALL,
-       REGISTERS = FIRST_CPU_CALL, MSRS, CONTROL, RUN, RUN_AGAIN, STATES, LOOK, RESET, ANSWER, CALLS };
+enum { ADD_SLOT, REMOVE_SLOT, ACCESS, CODE, EPOCHS, ADD_CPU, A20, POINTS, NAMES, CONDITIONS, FREE, FIRST_CPU_CALL,
+       REGISTERS = FIRST_CPU_CALL, MSRS, CONTROL, RUN, RUN_AGAIN, STATES, LOOK, RESET, ANSWER, BRANCHES, SEVERAL, LINEAR, CALLS };
 
 static void machine_call(struct machine *h, struct input *in, unsigned call) {
     switch (call) {
@@ -277,6 +342,7 @@ static void machine_call(struct machine *h, struct input *in, unsigned call) {
     case A20: accel_a20(h->m, take8(in)); break;
     case POINTS: points(h, in); break;
     case NAMES: names(in); break;
+    case CONDITIONS: conditions(h, in); break;
     default: close_machine(h); break;
     }
 }
@@ -290,6 +356,9 @@ static void cpu_call(struct shim *s, accel_cpu *c, unsigned call) {
     case RUN: case RUN_AGAIN: run(c, in); break;
     case STATES: states(s, c); break;
     case LOOK: look(c, in); break;
+    case BRANCHES: branches(c, in); break;
+    case SEVERAL: several_registers(c, in); break;
+    case LINEAR: linear(c, in); break;
     case RESET: accel_cpu_reset(c, take8(in) & 1); break;
     default: accel_answer(c, take64(in)); break;
     }

@@ -104,7 +104,15 @@ static void take_plan(struct input *in, struct plan *p) {
 
 /* ---- devices and events ------------------------------------------------------------------------------------------- */
 
+/* FUZZ_TRACE in the environment: every run is printed, and all that counts as output. */
+static bool printing(void) {
+    static int on = -1;
+    if (on < 0) on = getenv("FUZZ_TRACE") != NULL;
+    return on;
+}
+
 static void note(struct run *r, accel_cpu *c, u64 a, u64 b) {
+    if (printing()) fprintf(stderr, "%d/%u tick %llu note %llx %llx\n", r->variant, c->index, (unsigned long long)c->ticks, (unsigned long long)a, (unsigned long long)b);
     r->log = mix(r->log ^ mix(a ^ mix(b ^ mix(accel_ticks(c) ^ c->index))));
 }
 
@@ -153,7 +161,8 @@ static void handle(struct run *r, accel_cpu *c, const accel_exit *e, struct outc
     switch (e->kind) {
     case ACCEL_EXIT_INOUT: case ACCEL_EXIT_MMIO: io(r, c, e); break;
     case ACCEL_EXIT_RDMSR: case ACCEL_EXIT_WRMSR: answer(r, c, e, e->number); break;
-    case ACCEL_EXIT_HLT: case ACCEL_EXIT_PAUSE: case ACCEL_EXIT_CR8: note(r, c, e->kind, e->value); break;
+    case ACCEL_EXIT_CR8: note(r, c, e->kind, e->value); break;
+    case ACCEL_EXIT_HLT: case ACCEL_EXIT_PAUSE: case ACCEL_EXIT_TSC: note(r, c, e->kind, 0); break;
     case ACCEL_EXIT_TPR: note(r, c, e->kind, 0), k->tpr_threshold = 0; break;
     case ACCEL_EXIT_BPT:
         if (e->source == ACCEL_BPT_SET) k->skip_breakpoint = 1;
@@ -214,14 +223,27 @@ static void save_and_load(accel_cpu *c) {
     free(again);
 }
 
+/* A condition that looks at the guest, and limits. */
+static int narrow(struct run *r, u64 id) {
+    u64 v = draw(&r->random);
+    const accel_insn code[] = {
+        {.op = ACCEL_OP_REGISTER, .value = v >> 8 & 7}, {.op = ACCEL_OP_LOAD, .value = 1u << (v >> 16 & 3)},
+        {.op = ACCEL_OP_CONSTANT, .value = v >> 20 & 1}, {.op = ACCEL_OP_AND}, {.op = ACCEL_OP_END},
+    };
+    const accel_program program = {.code = code, .count = sizeof code / sizeof *code};
+    const accel_limits limits = {.flags = v & 7, .cpl = v >> 32 & 3, .cpu = v >> 34 & 1, .cr3 = 0x5000, .ignore = v >> 40 & 3, .programs = &program,
+                                 .program_count = v >> 50 & 1};
+    return accel_point_limit(r->b->m, id, &limits);
+}
+
 static void change_points(struct run *r, accel_cpu *c) {
     u64 v = draw(&r->random), at = v & 1 ? PROGRAM + (v >> 8 & 0xfff) : v >> 8 & 0x21fff;
     if (v >> 60 & 1) at = c->rip + (v >> 8 & 15);
     switch (v >> 61) {
-    case 0: case 1: case 2: accel_break_add(r->b->m, v >> 32 & 7, v >> 2 & 1, at); break;
-    case 3: accel_break_remove(r->b->m, v >> 32 & 7); break;
-    case 4: case 5: accel_watch_add(r->b->m, v >> 32 & 7, v >> 2 & 1, at, 1 + (v >> 40 & 63), 1 + (int)((v >> 50) % 3)); break;
-    case 6: accel_watch_remove(r->b->m, v >> 32 & 7); break;
+    case 0: case 1: case 2: accel_break_add(r->b->m, v >> 32 & (POINT_IDS - 1), v >> 2 & 1, at); break;
+    case 3: chance(r, 2) ? narrow(r, v >> 32 & (POINT_IDS - 1)) : accel_break_remove(r->b->m, v >> 32 & (POINT_IDS - 1)); break;
+    case 4: case 5: accel_watch_add(r->b->m, v >> 32 & (POINT_IDS - 1), v >> 2 & 1, at, 1 + (v >> 40 & 63), 1 + (int)((v >> 50) % 3)); break;
+    case 6: accel_watch_remove(r->b->m, v >> 32 & (POINT_IDS - 1)); break;
     default: accel_epoch_next(r->b->m); break;
     }
 }
@@ -232,6 +254,7 @@ static void look_around(struct run *r, accel_cpu *c) {
     u64 lin = draw(&r->random) & 0x4fffff, pages[8];
     if (accel_translate(c, lin, &w) == ACCEL_OK) accel_phys_read(r->b->m, w.gpa, bytes, 1 + lin % sizeof bytes);
     accel_pages_changed(r->b->m, 1, lin >> 16, pages, 8);
+    accel_linear_read(c, lin, bytes, 1 + lin % sizeof bytes);
     for (int i = 0; i < accel_reg_count(); i++) CHECK(accel_reg_get(c, i, bytes, (size_t)accel_reg_size(i)) == ACCEL_OK, "register %d", i);
 }
 
@@ -241,6 +264,7 @@ static void debug(struct run *r, accel_cpu *c) {
     if (chance(r, 4)) k->monitor_trap = chance(r, 3);
     if (chance(r, 8)) k->step_range = chance(r, 2), k->step_start = c->rip, k->step_end = c->rip + (draw(&r->random) & 31);
     if (chance(r, 8)) k->bpt_exit = chance(r, 2), k->exception_exit = chance(r, 2) ? (u32)draw(&r->random) : 0;
+    if (chance(r, 16)) k->branch_trace = chance(r, 2);
     if (chance(r, 8)) k->irq_window = 1;
     if (chance(r, 8)) k->nmi_window = 1;
     if (chance(r, 6)) change_points(r, c);
@@ -303,9 +327,13 @@ static void check_trap(struct run *r, const accel_cpu *c, const accel_exit *e) {
 /* The instruction under way has been answered, or not all that it wrote has left: nothing else may happen. */
 static bool half_done(const accel_cpu *c) { return c->answer_count || c->answer_wanted || c->io_count; }
 
+static void print_run(const struct run *r, const accel_cpu *c, const accel_exit *e) {
+    fprintf(stderr, "%d/%u tick %llu exit %u rip %llx cs %x flags %x rax %llx rcx %llx rsp %llx number %x\n", r->variant, c->index,
+            (unsigned long long)c->ticks, e->kind, (unsigned long long)e->rip, c->seg[SEG_CS].sel, get_rflags(c), (unsigned long long)c->r[0],
+            (unsigned long long)c->r[1], (unsigned long long)c->r[4], e->number);
+}
+
 static void run_to(struct run *r, accel_cpu *c, u64 end, struct outcome *out) {
-    static bool trace, asked;
-    if (!asked) asked = true, trace = getenv("FUZZ_TRACE") != NULL;
     u64 start = c->ticks;
     unsigned runs = 0;
     while ((c->ticks < end || half_done(c)) && !r->ended[c->index]) {
@@ -318,11 +346,7 @@ static void run_to(struct run *r, accel_cpu *c, u64 end, struct outcome *out) {
         accel_exit e;
         int status = accel_run(c, until, &e);
         CHECK(status == ACCEL_OK, "status %d", status);
-        if (trace) {
-            fprintf(stderr, "%d/%u tick %llu exit %u rip %llx cs %x flags %x rax %llx rcx %llx rsp %llx number %x\n", r->variant, c->index,
-                    (unsigned long long)c->ticks, e.kind, (unsigned long long)e.rip, c->seg[SEG_CS].sel, get_rflags(c),
-                    (unsigned long long)c->r[0], (unsigned long long)c->r[1], (unsigned long long)c->r[4], e.number);
-        }
+        if (printing()) print_run(r, c, &e);
         check_run(c, &e, before, until, injected, retired);
         check_trap(r, c, &e);
         check_derived(c);
@@ -333,7 +357,7 @@ static void run_to(struct run *r, accel_cpu *c, u64 end, struct outcome *out) {
 
 static void settle(accel_cpu *c) {
     accel_control *k = &c->ctl;
-    k->monitor_trap = k->step_range = k->bpt_exit = k->irq_window = k->nmi_window = 0;
+    k->monitor_trap = k->step_range = k->bpt_exit = k->branch_trace = k->irq_window = k->nmi_window = 0;
     k->exception_exit = 0;
     atomic_store(&c->stop, 0);
     check_fast_tlb(c);

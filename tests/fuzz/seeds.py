@@ -147,10 +147,11 @@ def _call(name: str, *arguments: int) -> bytes:
             "a20",
             "points",
             "names",
-            "new",
+            "conditions",
             "free",
         ),
         *("registers", "msrs", "control", "run", "run_again", "states", "look", "reset", "answer"),
+        *("branches", "several", "linear"),
     )
     return bytes([names.index(name), *arguments])
 
@@ -174,6 +175,10 @@ def api_seeds() -> Iterator[bytes]:
             _call("epochs", 1, 0, 9),
             _call("msrs", rng.randrange(16), 0xC0, *rng.randbytes(8)),
             _call("look", 0x41, 8),
+            _call("conditions", rng.randrange(256), 4, 1, 3, 2, 8, 0, 1, 16, 0, 32, 0, *rng.randbytes(4)),
+            _call("branches", 5),
+            _call("several", 3, 0, 20, 60, 0),
+            _call("linear", 1, 8, 0x40, 0),
             _call("answer", *rng.randbytes(8)),
             _call("run", 9, 0x10, 0x00, *rng.randbytes(8)),
         ]
