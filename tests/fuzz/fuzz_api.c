@@ -282,7 +282,7 @@ static void branches(accel_cpu *c, struct input *in) {
     if (kind & 1) {
         size_t entries = kind & 2 ? number(in) : kind;
         int status = accel_branch_ring(c, entries);
-        CHECK(status == ACCEL_OK || status == (entries > 1u << 20 ? ACCEL_EINVAL : ACCEL_ENOMEM), "%d for %zu", status, entries);
+        CHECK(status == ACCEL_OK || status == (!entries || entries > 1u << 20 ? ACCEL_EINVAL : ACCEL_ENOMEM), "%d for %zu", status, entries);
     }
     accel_cpu_control(c)->branch_trace = kind >> 2 & 1;
     accel_branch *list = malloc((kind + 1u) * sizeof *list);
