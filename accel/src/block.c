@@ -7,6 +7,7 @@
  */
 #include "exec.h"
 
+enum { LONG_LIST = 1000 }; /* blocks of a page whose walk takes some microseconds */
 const struct block block_none = {.cost = COST_DEAD, .pa2 = ~0ull};
 op_fn h_stale, h_break_check, h_fall_through, h_undefined, h_jmp_E_64_r, h_jmp_E_64_f, h_jmp_E_64_x, h_call_E_64_r, h_call_E_64_f, h_call_E_64_x;
 
@@ -84,20 +85,18 @@ static void relist_lines(accel_machine *m, u64 pa) {
         unsigned off, size;
         part_in_page(b, pa & PAGE_MASK, &off, &size);
         p->lines |= lines_of(off, size);
+        if (b->pa2 == (pa & PAGE_MASK) && off && b->bytes > size) p->lines |= lines_of(0, b->bytes - size);
         i = *next_in_page(b, pa);
     }
     if (!p->blocks) p->flags &= ~PG_CODE;
 }
 
+/* Takes b out of use; the lists of its pages are the caller's. */
 static void kill_block(accel_machine *m, struct block *b) {
     u32 number = (u32)(b - m->blocks) + 1;
     u32 *at = &m->hash[hash_of(m, b->pa, b->key)];
     while (*at && *at != number) at = &m->blocks[*at - 1].hash_next;
     if (*at) *at = b->hash_next;
-    unlist(m, b->pa, number);
-    if (b->pa2 != ~0ull) unlist(m, b->pa2, number);
-    relist_lines(m, b->pa);
-    if (b->pa2 != ~0ull) relist_lines(m, b->pa2);
     b->cost = COST_DEAD;
     b->dead = true;
     for (unsigned i = 0; i < b->op_count; i++) b->ops[i].fn = h_stale;
@@ -107,25 +106,52 @@ static void kill_block(accel_machine *m, struct block *b) {
     }
 }
 
+static void drop_from_page(accel_machine *m, u64 pa, const struct block *b) {
+    unlist(m, pa, (u32)(b - m->blocks) + 1);
+    relist_lines(m, pa);
+}
+
+/* Whether b has a byte in [first, first + size) of the page. A block that crosses into an alias of its own page has two parts there. */
+static bool block_in_range(const struct block *b, u64 page, unsigned first, unsigned size) {
+    unsigned off, n;
+    part_in_page(b, page, &off, &n);
+    if (first < off + n && off < first + size) return true;
+    return b->pa2 == page && (b->pa & PAGE_MASK) == page && off + n == 4096 && first < b->bytes - n;
+}
+
 void block_kill_range(accel_machine *m, u64 pa, unsigned size) {
     uint8_t *host;
     struct page *p = phys_page(m, pa, &host);
     if (!p || !(p->lines & lines_of(pa & 0xfff, size))) return;
-    unsigned first = pa & 0xfff;
-    for (u32 i = p->blocks, next; i; i = next) {
-        struct block *b = &m->blocks[i - 1];
-        next = *next_in_page(b, pa);
-        unsigned off, n;
-        part_in_page(b, pa & PAGE_MASK, &off, &n);
-        if (first < off + n && off < first + size) kill_block(m, b);
+    u64 page = pa & PAGE_MASK;
+    unsigned steps = 0;
+    bool any = false;
+    for (u32 *at = &p->blocks; *at; steps++) {
+        struct block *b = &m->blocks[*at - 1];
+        u32 *next = next_in_page(b, pa);
+        if (!block_in_range(b, page, pa & 0xfff, size)) {
+            at = next;
+            continue;
+        }
+        *at = *next;
+        kill_block(m, b);
+        u64 other = (b->pa & PAGE_MASK) == page ? b->pa2 : b->pa & PAGE_MASK;
+        if (other != ~0ull && other != page) drop_from_page(m, other, b);
+        any = true;
     }
+    if (any) relist_lines(m, pa);
+    if (steps > LONG_LIST) /* a guest can make this the whole of its time: let the run loop see to stop requests */
+        for (u32 i = 0; i < m->cpu_count; i++) m->cpus[i]->attention |= ATT_SMC;
 }
 
 void block_kill_bp(accel_machine *m) {
     for (u32 i = m->bp_blocks, next; i; i = next) {
         struct block *b = &m->blocks[i - 1];
         next = b->bp_next;
-        if (!b->dead) kill_block(m, b);
+        if (b->dead) continue;
+        kill_block(m, b);
+        drop_from_page(m, b->pa, b);
+        if (b->pa2 != ~0ull) drop_from_page(m, b->pa2, b);
     }
     m->bp_blocks = 0;
     for (u32 i = 0; i < m->cpu_count; i++) fetch_flush(m->cpus[i]);

@@ -8,7 +8,7 @@
 #include "mxcsr.h"
 #include "predicate.h"
 
-enum { SLICE_MAX = 1 << 20 }; /* ticks between two looks at the stop word: a few milliseconds */
+enum { SLICE_MAX = 1 << 14 }; /* ticks between two looks at the stop word; the slowest instructions take a microsecond or two */
 op_fn h_stale, h_break_check, h_undefined, h_no_device, h_unimplemented, h_gp0;
 
 /* ---- leaving handlers ------------------------------------------------------------------------------------ */
@@ -205,8 +205,10 @@ static int run_slice(accel_cpu *c, bool single) {
     struct link *link = NULL;
     int which = 0;
     bool range = c->ctl.step_range && !single;
+    bool more = (u64)c->slice < c->until - c->ticks; /* a slice need not be filled to its last tick: there will be another */
     c->run_key = c->key | (single ? K_SINGLE : 0) | (tracing(c) ? K_TRACE : 0) | (range ? K_RANGE : 0);
     for (;;) {
+        if (unlikely(atomic_load_explicit(&c->stop, memory_order_relaxed))) return LEAVE_BUDGET; /* decoding takes its time */
         c->link_slot = link; /* block_flush_all() clears it */
         struct block *b = link || !is_code64(c) ? NULL : known_block(c, c->rip);
         if (b == NULL || b->cost == COST_DEAD) {
@@ -216,7 +218,7 @@ static int run_slice(accel_cpu *c, bool single) {
             else if (link == NULL || c->link_slot) remember(c, c->link_slot, which, b);
         }
         if (unlikely(b->cost > c->budget) || (unlikely(range) && !(c->run_key & K_SINGLE) && !range_holds(c, b))) {
-            if (c->budget == 0) return LEAVE_BUDGET;
+            if (c->budget == 0 || (more && b->cost > c->budget)) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;
             link = NULL;
             continue;
@@ -234,7 +236,7 @@ static int run_slice(accel_cpu *c, bool single) {
             link = c->link_slot, which = c->link_which;
             break;
         case LEAVE_BUDGET:
-            if (c->budget == 0) return LEAVE_BUDGET;
+            if (c->budget == 0 || more) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;
             break;
         case LEAVE_STALE:
