@@ -24,6 +24,7 @@ _HEADER_START: Final = 0x1F1
 _HEADER_MIN_END: Final = 0x264  # through init_size, protocol 2.10
 _HEADER_ROOM_END: Final = 0x290  # what follows in the zero page
 _SECTOR: Final = 512
+_PARAGRAPH: Final = 16
 _PROTOCOL_2_10: Final = 0x20A  # pref_address and init_size
 _PROTOCOL_2_12: Final = 0x20C  # xloadflags
 _LOADED_HIGH: Final = 1 << 0
@@ -139,9 +140,9 @@ def join_initrds(parts: list[bytes]) -> bytes:
 
 def _protected_mode_code(request: LoadRequest, header: SetupHeader) -> bytes:
     start = ((header.setup_sects or 4) + 1) * _SECTOR
-    size = header.syssize * 16
+    size = header.syssize * _PARAGRAPH
     missing = start + size - len(request.data)
-    if missing > 0:
+    if missing >= _PARAGRAPH:  # the last paragraph need not be whole
         raise ImageError(
             request.path, f"is a truncated Linux kernel: {missing} of {start + size} bytes are missing"
         )

@@ -8,6 +8,7 @@ Everything lives in one cache directory, `.cache/` beside `tests/` or `$HV_CACHE
     busybox                     the static busybox of the package busybox-static
     initramfs.cpio.gz           boots to a shell on the console; runs `hvtest=` of the command line first
     initramfs-poweroff.cpio.gz  boots, prints the ready line, powers off
+    memtest.bin                 the 64-bit binary of the package memtest86+
     bootsector.bin              512 bytes of real-mode code, from bootsector.S beside this file
 
 `python -m tests.helpers.assets` fills the cache (it runs `apt-get download` and `dpkg-deb`, as any
@@ -34,6 +35,7 @@ SHELL_PROMPT: Final = "guest# "
 
 KERNEL_METAPACKAGE: Final = "linux-image-cloud-amd64"
 BUSYBOX_PACKAGE: Final = "busybox-static"
+MEMTEST_PACKAGE: Final = "memtest86+"
 
 S_IFDIR: Final = 0o040000
 S_IFCHR: Final = 0o020000
@@ -146,6 +148,11 @@ def initramfs_poweroff() -> Path:
     return _present("initramfs-poweroff.cpio.gz")
 
 
+def memtest() -> Path:
+    """Memtest86+, which starts like a Linux kernel."""
+    return _present("memtest.bin")
+
+
 def bootsector() -> Path:
     """A flat boot sector: prints a line on COM1, then writes 0x2A to isa-debug-exit (status 85)."""
     return _present("bootsector.bin")
@@ -166,6 +173,8 @@ def fill_cache() -> None:
         _fetch_kernel(cache)
     if not (cache / "busybox").is_file():
         _fetch_busybox(cache)
+    if not (cache / "memtest.bin").is_file():
+        _fetch_memtest(cache)
     binary = (cache / "busybox").read_bytes()
     (cache / "busybox").chmod(0o755)
     _write_if_changed(cache / "initramfs.cpio.gz", build_initramfs(binary))
@@ -198,6 +207,15 @@ def _fetch_busybox(cache: Path) -> None:
         if not found:
             raise FetchError(f"the package {BUSYBOX_PACKAGE} holds no busybox binary")
         _write(cache / "busybox", found[0].read_bytes())
+
+
+def _fetch_memtest(cache: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=cache) as tree:
+        _unpack_package(MEMTEST_PACKAGE, Path(tree))
+        image = Path(tree, "boot", "memtest86+x64.bin")
+        if not image.is_file():
+            raise FetchError(f"the package {MEMTEST_PACKAGE} holds no boot/memtest86+x64.bin")
+        _write(cache / "memtest.bin", image.read_bytes())
 
 
 def _build_bootsector(target: Path) -> None:

@@ -159,9 +159,14 @@ def test_load_bias_is_unknown_because_the_kernel_moves_itself() -> None:
     assert load(bzimage()).load_bias is None
 
 
-@pytest.mark.parametrize("size", [0x206, 0x263, 0x600, 0x7FF, 0x9FF])
+@pytest.mark.parametrize("size", [0x206, 0x263, 0x600, 0x7FF, 0x9F0])
 def test_truncated_kernels_are_refused_at_every_length(size: int) -> None:
     assert "truncated" in refusal(bzimage()[:size])
+
+
+def test_the_last_paragraph_of_a_kernel_need_not_be_whole() -> None:
+    whole = bzimage()
+    assert read(load(whole[:-15]).chunks, 0x1000000, 4) == read(load(whole).chunks, 0x1000000, 4)
 
 
 @pytest.mark.parametrize(
