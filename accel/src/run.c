@@ -322,6 +322,13 @@ static int take_in_flight(accel_cpu *c) {
     return deliver(c, e, nested ? &f : NULL, pass);
 }
 
+/* A fault that came up while an instruction switched to another task: it belongs to the new task and takes a tick of its own. */
+static int take_inflight(accel_cpu *c) {
+    c->fault = (struct fault){.vector = c->inflight.vector, .has_error = c->inflight.has_error, .error = c->inflight.error, .cr2 = c->cr2};
+    memset(&c->inflight, 0, sizeof c->inflight);
+    return take_fault(c);
+}
+
 /* ---- boundary ------------------------------------------------------------------------------------------------------ */
 
 static int report_io(accel_cpu *c) {
@@ -422,6 +429,7 @@ static int boundary(accel_cpu *c) {
         atomic_store(&c->stop, 0);
         return finish_exit(c, ACCEL_EXIT_KICK);
     }
+    if (unlikely(c->inflight.valid)) return (r = take_inflight(c)) >= 0 ? r : -2;
     if (unlikely(c->pending_dbg) && c->shadow != SHADOW_SS) return (r = take_trap(c)) >= 0 ? r : -2;
     if (k->tpr_threshold && c->cr8 < k->tpr_threshold) return finish_exit(c, ACCEL_EXIT_TPR);
     bool asleep = k->activity == ACCEL_SHUTDOWN || k->activity == ACCEL_WAIT_SIPI;
