@@ -61,12 +61,19 @@ def _controls(context: Context, shared: Shared, request: requests.Request) -> bo
         return not (is_control(request) or shared.only_reads(request.command))
     if isinstance(request, requests.LegacyResume | requests.Cont):
         return True
-    return type(request) in CONTROLLING and not _is_probe(request)
+    return type(request) in CONTROLLING and not _is_harmless(request)
 
 
-def _is_probe(request: requests.Request) -> bool:
-    """gdb tries whether `X` is known with a write of nothing."""
-    return isinstance(request, requests.WriteMemory) and not request.data
+def _is_harmless(request: requests.Request) -> bool:
+    """gdb tries whether `X` is known with a write of nothing, and asks for the mode that every session begins
+    in."""
+    match request:
+        case requests.WriteMemory(data=data):
+            return not data
+        case requests_control.SetNonStop(on=on):
+            return not on
+        case _:
+            return False
 
 
 async def _enter(context: Context, shared: Shared) -> None:

@@ -80,11 +80,11 @@ async def test_one_who_looks_on_reads_and_is_refused_the_rest() -> None:
             assert await reader.request(b"m7c00,3") == b"40ebfd"
             assert (await reader.request(b"p10")).startswith(b"007c")
             assert await reader.request(monitor("info cpus")) == b"OK"
+            assert await reader.request(b"QNonStop:0") == b"OK"
             before = m.vm.state_hash()
-            for packet in (b"M7c00,1:90", b"P0=0000000000000000", b"Z0,7c00,1", b"vCont;s:1", b"k",
+            for packet in (b"QNonStop:1", b"M7c00,1:90", b"P0=0000000000000000", b"Z0,7c00,1", b"vCont;s:1",
                            b"Qqemu.sstep=1", monitor("reset"), monitor("step-policy unmasked")):  # fmt: skip
-                if packet != b"k":
-                    assert (await reader.request(packet)).startswith(b"E.the target is controlled by c1")
+                assert (await reader.request(packet)).startswith(b"E.the target is controlled by c1")
             assert m.vm.state_hash() == before
             assert len(m.control.points) == 0
             assert (await holder.resume(b"vCont;s:1")).thread == 1
