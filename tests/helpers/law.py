@@ -6,6 +6,7 @@ hash at a machine tick. Used by `tests/hv/test_determinism.py` in short and by `
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from dataclasses import dataclass, field
@@ -168,6 +169,27 @@ def broken(guest: Guest, tick: int, addresses: list[int]) -> tuple[str, int]:
                 vm.engine.remove_breakpoint(outcome.exit.id)
             vm.scheduler.pass_over.add(outcome.vcpu)
     return vm.state_hash(), hits
+
+
+def read_during(guest: Guest, tick: int, batch: int) -> tuple[str, int]:
+    """Memory is read by another thread while the guest runs, `batch` requests at a time, without a stop.
+
+    Returns the hash, and how many reads were served before the end.
+    """
+    vm, _ = guest.build()
+    control = RunControl(vm, max_ticks=tick)
+    control.debugged = True
+    done = threading.Event()
+    control.resume(FREE_RUN, lambda event: done.set())
+    served = 0
+    while not done.is_set():
+        where = served * 64 % (64 << 20)
+        read = functools.partial(vm.memory.read, where, 64)
+        for future in [control.submit(read) for _ in range(batch)]:
+            assert future.result() is not None
+            served += not done.is_set()
+    control.close()
+    return vm.state_hash(), served
 
 
 CATCHES = (

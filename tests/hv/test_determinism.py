@@ -88,6 +88,12 @@ def test_looking_at_everything_changes_nothing(
         assert shown > 20_000
 
 
+def test_ten_thousand_reads_during_a_boot_change_nothing(linux: Guest, linux_hash: str) -> None:
+    final, reads = law.read_during(linux, LINUX_TICK, 200)
+    assert final == linux_hash
+    assert reads >= 10_000
+
+
 def test_catching_every_event_changes_nothing(linux: Guest, linux_hash: str) -> None:
     final, lines = law.caught(linux, LINUX_TICK)
     assert final == linux_hash
