@@ -23,7 +23,7 @@ from typing import Final, assert_never
 from hv.access import Board, DeviceAccess
 from hv.clock import NEVER
 from hv.device import Field, State, Value, load_fields, save_fields
-from hv.engines.base import Activity, Control, Engine, EngineCpu, EventType, MonitorState
+from hv.engines.base import Activity, Control, Engine, EngineCpu, EventType
 from hv.exits import (
     Bpt,
     Caught,
@@ -50,9 +50,11 @@ from hv.exits import (
 from hv.held import HeldAccess
 from hv.inputs import Advance, Influence, SwitchVcpu
 from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
-from hv.registers import read_int, write_int
-from hv.signals import A20Signal, InitSignal, NmiSignal, Signals, StartupSignal, SuspendSignal
-from hv.stepmask import RFLAGS_IF, StepMask
+from hv.readiness import Readiness
+from hv.registers import read_int
+from hv.signal_bus import SignalBus
+from hv.signals import Signals
+from hv.stepmask import StepMask
 from hv.taps import Wanted
 
 QUANTUM: Final = 50_000
@@ -83,7 +85,6 @@ class Scheduler:
         """vCPUs whose breakpoint was just reported: it is passed over until they have done one tick."""
         self.mask = StepMask(cpus, board.clock, influence)
         self._interrupted: tuple[int, int] | None = None
-        self._engine = engine
         self._cpus = cpus
         self._board = board
         self._clock = board.clock
@@ -92,12 +93,11 @@ class Scheduler:
         self._access = DeviceAccess(board)
         self._held_access = HeldAccess(board, self._access)
         signals.access = self._access
-        self._suspended: SuspendSignal | None = None
+        self._ready = Readiness(cpus, board)
+        self._bus = SignalBus(engine, cpus, board, signals)
         self._stop_requested = False
         self._alone: bool | None = None
         self._turn_over = False
-        self._cr8: dict[int, int] = {}
-        """CR8 by vCPU, as far as it is known."""
         for cpu in cpus:
             cpu.control.pause_cost = PAUSE_COST
 
@@ -118,8 +118,8 @@ class Scheduler:
         if self._access.seen:
             return self._touched(stepped=False)
         while True:
-            if self._suspended is not None:
-                signal, self._suspended = self._suspended, None
+            if (signal := self._bus.suspended) is not None:
+                self._bus.suspended = None
                 return Suspended(signal.reason, signal.value)
             if self._stop_requested:
                 self._stop_requested = False
@@ -154,14 +154,14 @@ class Scheduler:
         """Forget what was derived from CPU and board state: somebody else may have changed it."""
         self._alone = None
         self._access.attention = True
-        self._cr8.clear()
+        self._bus.forget()
 
     def reset(self) -> None:
         """Machine reset."""
         self.current = 0
         self.remaining = QUANTUM
         self.mask.reset()
-        self._suspended = None
+        self._bus.suspended = None
         self._stop_requested = False
         self._signals.queue.clear()
         self.refresh()
@@ -181,10 +181,10 @@ class Scheduler:
         self._clock.run_due()
         if self._access.attention:
             self._access.attention = False
-            self._take_signals()
+            self._bus.take()
             self._alone = None
-            self._sync_priority()
-        if self.remaining <= 0 or not self._runnable(self.current):
+            self._bus.sync_priority(self.current)
+        if self.remaining <= 0 or not self._ready.runnable(self.current):
             self._rotate()
 
     def save(self) -> State:
@@ -195,38 +195,16 @@ class Scheduler:
         """Take over a saved state."""
         load_fields(self, self._fields, state)
         self.mask.reset()
-        self._suspended = None
+        self._bus.suspended = None
         self.refresh()
 
     # --- choice ------------------------------------------------------------------------------------
-
-    def _runnable(self, vcpu: int) -> bool:
-        control = self._cpus[vcpu].control
-        activity = control.activity
-        if activity == Activity.ACTIVE:
-            return True
-        if activity != Activity.HALTED:
-            return False
-        if control.inject_valid:
-            return True
-        cpu = self._cpus[vcpu]
-        if control.nmi_pending and not any(cpu.read_register("nmi_blocked")):
-            return True
-        return self._board.interrupt_pending(vcpu) and self._interrupts_wake(vcpu)
-
-    def _interrupts_wake(self, vcpu: int) -> bool:
-        """Whether an interrupt ends the halt of `vcpu`: it is taken, or MWAIT has asked for masked ones."""
-        masked = self._cpus[vcpu].control.monitor_state == MonitorState.WAIT_MASKED
-        return masked or self._interrupts_enabled(vcpu)
-
-    def _interrupts_enabled(self, vcpu: int) -> bool:
-        return bool(read_int(self._cpus[vcpu], "eflags") & RFLAGS_IF)
 
     def _rotate(self) -> None:
         count = len(self._cpus)
         for distance in range(1, count + 1):
             vcpu = (self.current + distance) % count
-            if self._runnable(vcpu):
+            if self._ready.runnable(vcpu):
                 self.switch_to(vcpu)
                 self._alone = None
                 return
@@ -234,17 +212,19 @@ class Scheduler:
     def _others_wait(self) -> bool:
         """Whether no vCPU but the current one can run, now and until the engine is left."""
         if self._alone is None:
-            self._alone = not any(self._runnable(v) for v in range(len(self._cpus)) if v != self.current)
+            self._alone = not any(
+                self._ready.runnable(v) for v in range(len(self._cpus)) if v != self.current
+            )
         return self._alone
 
     def _choose(self, goal: Goal) -> int | None:
         """The vCPU to run now: the current one, or under a restriction the next that `goal` allows."""
         if goal.allowed is None or self.current in goal.allowed:
-            return self.current if self._runnable(self.current) else None
+            return self.current if self._ready.runnable(self.current) else None
         count = len(self._cpus)
         for distance in range(1, count):
             vcpu = (self.current + distance) % count
-            if vcpu in goal.allowed and self._runnable(vcpu):
+            if vcpu in goal.allowed and self._ready.runnable(vcpu):
                 self._influence(SwitchVcpu(vcpu))
                 self._alone = None
                 return vcpu
@@ -266,7 +246,7 @@ class Scheduler:
         bound = NEVER if until is None else until
         if deadline is not None and deadline < bound:
             bound = deadline
-        ring = [(vcpu, cpus[vcpu]) for vcpu in self._in_turn() if self._runnable(vcpu)]
+        ring = [(vcpu, cpus[vcpu]) for vcpu in self._in_turn() if self._ready.runnable(vcpu)]
         for vcpu, cpu in ring:
             cpu.control.intr_line = int(self._board.interrupt_pending(vcpu))
             cpu.control.mask_hwintr = 0
@@ -376,7 +356,7 @@ class Scheduler:
         """
         self.refresh()
         self.settle()
-        if self._suspended is not None or not self._runnable(vcpu):
+        if self._bus.suspended is not None or not self._ready.runnable(vcpu):
             return None
         cpu = self._cpus[vcpu]
         start = cpu.ticks()
@@ -421,8 +401,7 @@ class Scheduler:
                     self.remaining = 0
                 return None
             case Cr8(value):
-                self._cr8[vcpu] = value
-                self._board.set_task_priority(vcpu, value)
+                self._bus.priority_written(vcpu, value)
                 return None
             case Woken():
                 self._alone = None
@@ -441,66 +420,18 @@ class Scheduler:
         """No vCPU that may run can: let time pass to the next timer, or say that somebody must wait."""
         vcpus = range(len(self._cpus))
         wakeable = [v for v in vcpus if goal.allowed is None or v in goal.allowed]
-        if not any(self._may_wake(v) for v in wakeable):
-            held = goal.allowed is not None and any(self._runnable(v) or self._may_wake(v) for v in vcpus)
+        if not any(self._ready.may_wake(v) for v in wakeable):
+            held = goal.allowed is not None and any(
+                self._ready.runnable(v) or self._ready.may_wake(v) for v in vcpus
+            )
             return Idle(None) if held else HaltedForever()
         deadline = self._clock.next_deadline()
         if deadline is None or self.host_clock:
             return Idle(deadline)
         if goal.until is not None:
             deadline = min(deadline, goal.until)
-        if any(self._runnable(v) for v in vcpus):
+        if any(self._ready.runnable(v) for v in vcpus):
             self._influence(Advance(deadline - self._clock.now))
         else:
             self._clock.advance(deadline - self._clock.now)
         return None
-
-    def _may_wake(self, vcpu: int) -> bool:
-        """Whether an interrupt could wake `vcpu`. Non-maskable ones that only a timer could raise are not
-        waited for: a CPU that halts with interrupts disabled has given up."""
-        halted = self._cpus[vcpu].control.activity == Activity.HALTED
-        return halted and self._interrupts_wake(vcpu)
-
-    # --- signals -----------------------------------------------------------------------------------
-
-    def _take_signals(self) -> None:
-        queue = self._signals.queue
-        while queue:
-            signal = queue.pop(0)
-            match signal:
-                case InitSignal(vcpu):
-                    self._cpus[vcpu].reset(True)
-                    self._cpus[vcpu].control.activity = Activity.WAIT_SIPI if vcpu else Activity.ACTIVE
-                    self._cr8[vcpu] = 0
-                case StartupSignal(vcpu, vector):
-                    self._start(vcpu, vector)
-                case NmiSignal(vcpu):
-                    self._cpus[vcpu].control.nmi_pending = 1
-                case A20Signal(enabled):
-                    self._engine.set_a20(enabled)
-                case SuspendSignal():
-                    if self._suspended is None:
-                        self._suspended = signal
-                case _:
-                    assert_never(signal)
-
-    def _start(self, vcpu: int, vector: int) -> None:
-        """A startup IPI; ignored by a CPU that does not wait for one (SDM vol. 3, "MP Initialization")."""
-        cpu = self._cpus[vcpu]
-        if cpu.control.activity != Activity.WAIT_SIPI:
-            return
-        write_int(cpu, "cs", vector << 8)
-        write_int(cpu, "cs_base", vector << 12)
-        write_int(cpu, "rip", 0)
-        cpu.control.activity = Activity.ACTIVE
-
-    def _sync_priority(self) -> None:
-        """CR8 and the local APIC's TPR are one register: take over what the guest wrote to the latter."""
-        vcpu = self.current
-        value = self._board.task_priority(vcpu)
-        known = self._cr8.get(vcpu)
-        if known is None:
-            known = self._cr8[vcpu] = read_int(self._cpus[vcpu], "cr8")
-        if value != known:
-            self._cr8[vcpu] = value
-            write_int(self._cpus[vcpu], "cr8", value)

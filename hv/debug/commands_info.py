@@ -51,9 +51,7 @@ def _time(context: CommandContext, words: Sequence[str]) -> None:
 
 COMMANDS: Final = (
     reading("info cpus", "", "all vCPUs; the current one has a mark", _cpus),
-    reading(
-        "cpu", "VCPU|auto", "the current vCPU of these commands; auto: the client's thread", _cpu
-    ),
+    reading("cpu", "VCPU|auto", "the current vCPU of these commands; auto: the client's thread", _cpu),
     reading("info lapic", "", "the current vCPU's local APIC", _device("lapic")),
     reading("info ioapic", "", "the I/O APIC", _device("ioapic")),
     reading("info pic", "", "the 8259 pair", _device("pic")),
