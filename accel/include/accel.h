@@ -119,7 +119,7 @@ typedef struct {
     uint32_t exception_exit; /* bit v: exception v leaves with EXCEPTION before delivery; see there */
     uint32_t pause_cost;     /* machine ticks that a PAUSE without exit takes; `until` comes nearer by as much */
     uint64_t step_start, step_end;
-    /* event to inject at the next entry */
+    /* event to inject at the next entry; inject_valid 2: the core's own, a fault in the task that was just switched to */
     uint8_t inject_valid, inject_type, inject_vector, inject_has_error;
     uint32_t inject_error;
     uint32_t inject_length;  /* bytes of the soft event's instruction: saved RIP = RIP + length */

@@ -402,6 +402,8 @@ INLINE void clear_injection(accel_cpu *c) {
     k->inject_valid = k->inject_type = k->inject_vector = k->inject_has_error = 0;
     k->inject_error = k->inject_length = 0;
 }
+/* accel_control.inject_valid. What the core leaves there waits behind the deadline, as whatever takes a tick of its own. */
+enum { INJECTED_BY_OWNER = 1, INJECTED_BY_CORE = 2 };
 INLINE void clear_inflight(accel_cpu *c) {
     accel_control *k = &c->ctl;
     k->inflight_valid = k->inflight_type = k->inflight_vector = k->inflight_has_error = 0;

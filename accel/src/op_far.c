@@ -42,11 +42,11 @@ static bool switch_task(accel_cpu *c, const struct op *o, u16 sel, enum task_rea
     if (!ok && (!switched || c->fault.vector == FAULT_EXIT)) return false;
     if (!ok) {
         if (c->fault.vector == EX_PF) c->cr2 = c->fault.cr2;
-        c->inflight.valid = 1;
-        c->inflight.type = ACCEL_EV_EXCEPTION;
-        c->inflight.vector = (u8)c->fault.vector;
-        c->inflight.has_error = c->fault.has_error;
-        c->inflight.error = c->fault.error;
+        c->ctl.inject_valid = INJECTED_BY_CORE;
+        c->ctl.inject_type = ACCEL_EV_EXCEPTION;
+        c->ctl.inject_vector = (u8)c->fault.vector;
+        c->ctl.inject_has_error = c->fault.has_error;
+        c->ctl.inject_error = c->fault.error;
     }
     *next = c->rip;
     return true;

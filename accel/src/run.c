@@ -323,9 +323,9 @@ static int take_in_flight(accel_cpu *c) {
 }
 
 /* A fault that came up while an instruction switched to another task: it belongs to the new task and takes a tick of its own. */
-static int take_inflight(accel_cpu *c) {
-    c->fault = (struct fault){.vector = c->inflight.vector, .has_error = c->inflight.has_error, .error = c->inflight.error, .cr2 = c->cr2};
-    memset(&c->inflight, 0, sizeof c->inflight);
+static int take_task_fault(accel_cpu *c) {
+    c->fault = (struct fault){.vector = c->ctl.inject_vector, .has_error = c->ctl.inject_has_error, .error = c->ctl.inject_error, .cr2 = c->cr2};
+    clear_injection(c);
     return take_fault(c);
 }
 
@@ -422,14 +422,14 @@ static int boundary(accel_cpu *c) {
     if (c->attention && (r = after_instruction(c)) >= 0) return r;
     if (unlikely(k->catch_events) && (r = report_caught(c)) >= 0) return r;
     if (k->inflight_valid) return (r = take_in_flight(c)) >= 0 ? r : -2;
-    if (k->inject_valid) return (r = take_injected(c)) >= 0 ? r : -2;
+    if (k->inject_valid == INJECTED_BY_OWNER) return (r = take_injected(c)) >= 0 ? r : -2;
     if (c->mtrap_due && (r = monitor_trap(c)) >= 0) return r;
     if (c->ticks >= c->until) return finish_exit(c, ACCEL_EXIT_DEADLINE);
     if (atomic_load_explicit(&c->stop, memory_order_relaxed)) {
         atomic_store(&c->stop, 0);
         return finish_exit(c, ACCEL_EXIT_KICK);
     }
-    if (unlikely(c->inflight.valid)) return (r = take_inflight(c)) >= 0 ? r : -2;
+    if (unlikely(k->inject_valid)) return (r = take_task_fault(c)) >= 0 ? r : -2;
     if (unlikely(c->pending_dbg) && c->shadow != SHADOW_SS) return (r = take_trap(c)) >= 0 ? r : -2;
     if (k->tpr_threshold && c->cr8 < k->tpr_threshold) return finish_exit(c, ACCEL_EXIT_TPR);
     bool asleep = k->activity == ACCEL_SHUTDOWN || k->activity == ACCEL_WAIT_SIPI;

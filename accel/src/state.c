@@ -45,23 +45,13 @@ static void visit_msrs(struct cursor *k, accel_cpu *c) {
     V(c->spec_ctrl), V(c->tsc_adjust), V(c->tsc_offset), V(c->pkru);
 }
 
-/* What an earlier event left in the control block is not state: zeros unless one waits. */
-static void visit_injected(struct cursor *k, accel_control *t) {
-    accel_control e = {0};
-    if (t->inject_valid && !k->from) e = *t;
-    V(e.inject_valid), V(e.inject_type), V(e.inject_vector), V(e.inject_has_error), V(e.inject_error), V(e.inject_length);
-    if (!k->from) return;
-    t->inject_valid = e.inject_valid, t->inject_type = e.inject_type, t->inject_vector = e.inject_vector;
-    t->inject_has_error = e.inject_has_error, t->inject_error = e.inject_error, t->inject_length = e.inject_length;
-}
-
 static void visit_events(struct cursor *k, accel_cpu *c) {
     accel_control *t = &c->ctl;
     V(c->shadow), V(c->nmi_blocked), V(c->pending_dbg), V(c->monitor_addr), V(t->monitor_state);
     V(t->inflight_valid), V(t->inflight_type), V(t->inflight_vector), V(t->inflight_has_error);
     V(t->inflight_error), V(t->inflight_length);
-    V(t->activity), V(t->nmi_pending);
-    visit_injected(k, t);
+    V(t->activity), V(t->nmi_pending), V(t->inject_valid), V(t->inject_type), V(t->inject_vector), V(t->inject_has_error);
+    V(t->inject_error), V(t->inject_length);
     V(c->ticks), V(c->extra), V(c->rng);
 }
 

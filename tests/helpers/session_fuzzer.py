@@ -1,15 +1,16 @@
 """A coverage-guided fuzzer of the debug server with a live target.
 
 An input is a list of pieces, each sent as it stands: mostly well-framed packets. It runs against a fresh
-toy target with every capability; every line-to-line edge in `gdbstub/` that was not seen before makes it
-a parent of further inputs. After each input the `Oracle` holds what no input may ever break:
+`Subject`: a toy target with every capability, or a real machine (`machine_fuzzer.py`). Every line-to-line
+edge in `gdbstub/` and `hv/debug/` that was not seen before makes it a parent of further inputs. After each
+input the `Oracle` holds what no input may ever break:
 
 * nothing but a clean end: no internal error is logged, nothing escapes, the end of the stream detaches;
 * every byte of the answer belongs to a well-formed packet of bounded length;
 * without a request that writes or runs, registers and memory are as before;
 * breakpoints, watchpoints and non-stop mode are gone with the connection.
 
-Coverage is taken with `sys.settrace`, in frames of `gdbstub/` only.
+Coverage is taken with `sys.settrace`, in frames of these packages only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 import trio.testing
@@ -36,10 +37,12 @@ from gdbstub.description import Description
 from gdbstub.errors import ProtocolError, RequestError
 from gdbstub.server import serve_stream
 from gdbstub.session import PACKET_SIZE
+from gdbstub.target import Target
 from tests.helpers.full_toy import FullToy
 from tests.helpers.serve_toy import load_programs
 
-PACKAGE = str(Path(gdbstub.__file__).parent)
+GDBSTUB = str(Path(gdbstub.__file__).parent)
+PACKAGES = (GDBSTUB, str(Path(GDBSTUB).parent / "hv" / "debug"))
 MAX_PIECES = 40
 MAX_ANSWER = 1 << 25
 TIME_LIMIT_S = 20
@@ -181,8 +184,13 @@ class Coverage:
     """Edges between lines of `gdbstub/`."""
 
     edges: set[Edge] = field(default_factory=set)
+    _files: dict[int, str] = field(default_factory=dict)
     _last: dict[int, int] = field(default_factory=dict)
     _ours: dict[CodeType, bool] = field(default_factory=dict)
+
+    def edges_of(self, package: str) -> int:
+        """How many of the edges lie in a package."""
+        return sum(self._files[edge[0]].startswith(package) for edge in self.edges)
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -199,7 +207,8 @@ class Coverage:
         code = frame.f_code
         ours = self._ours.get(code)
         if ours is None:
-            ours = self._ours[code] = code.co_filename.startswith(PACKAGE)
+            ours = self._ours[code] = code.co_filename.startswith(PACKAGES)
+            self._files[id(code)] = code.co_filename
         return self._line if ours else None
 
     def _line(self, frame: FrameType, event: str, argument: Any) -> Callable[..., Any] | None:
@@ -225,8 +234,11 @@ CHANGING = (
 """Requests that may change registers or memory."""
 
 
-def may_change(stream: bytes) -> bool:
-    """Whether a server that reads `stream` may find a request in it that changes the guest."""
+def may_change(stream: bytes, changes: Callable[[object], bool] = lambda _: False) -> bool:
+    """Whether a server that reads `stream` may find a request in it that changes the guest.
+
+    Those of CHANGING do, and what `changes` says of.
+    """
     decoder = framing.Decoder(PACKET_SIZE)
     decoder.verify = False
     decoder.receive_data(stream)
@@ -234,7 +246,8 @@ def may_change(stream: bytes) -> bool:
         while (unit := decoder.next_unit()) is not None:
             if isinstance(unit, framing.Packet):
                 with contextlib.suppress(RequestError):
-                    if isinstance(packets.parse(unit.payload), CHANGING):
+                    request = packets.parse(unit.payload)
+                    if isinstance(request, CHANGING) or changes(request):
                         return True
     except ProtocolError:
         # A server that verifies checksums may have dropped the packet which ends it here.
@@ -242,8 +255,56 @@ def may_change(stream: bytes) -> bool:
     return False
 
 
-def state_of(target: FullToy) -> tuple[bytes, list[dict[str, bytes]]]:
-    return bytes(target.ram), [dict(registers) for registers in target.registers]
+class Subject(Protocol):
+    """What an input runs against."""
+
+    @property
+    def target(self) -> Target:
+        """The target to serve."""
+
+    @property
+    def detached(self) -> bool:
+        """Whether the connection has ended by a detach."""
+
+    def state(self) -> object:
+        """What only a request may change."""
+
+    def left_behind(self) -> bool:
+        """Whether something of the connection is still there."""
+
+    def may_change(self, stream: bytes) -> bool:
+        """Whether `stream` asks for something that may change the state."""
+
+    def close(self) -> None:
+        """The end."""
+
+
+class ToySubject:
+    """A toy as a subject."""
+
+    def __init__(self, target: FullToy) -> None:
+        self.target = target
+
+    @property
+    def detached(self) -> bool:
+        """See `Subject`."""
+        return bool(self.target.detached)
+
+    def state(self) -> object:
+        """Registers and memory."""
+        return bytes(self.target.ram), [dict(registers) for registers in self.target.registers]
+
+    def left_behind(self) -> bool:
+        """See `Subject`."""
+        toy = self.target
+        return bool(toy.attached or toy.points or toy.watches or toy.is_non_stop)
+
+    def may_change(self, stream: bytes) -> bool:
+        """See `Subject`."""
+        return may_change(stream)
+
+    def close(self) -> None:
+        """Nothing to do."""
 
 
 def broken_answer(answer: bytes) -> str:
@@ -259,7 +320,7 @@ def broken_answer(answer: bytes) -> str:
     return "an answer that ends in the middle" if decoder.buffered else ""
 
 
-async def _exchange(data: Input, target: FullToy) -> bytes:
+async def _exchange(data: Input, target: Target) -> bytes:
     """Send the pieces, leave, and give what came back."""
     ours, theirs = trio.testing.memory_stream_pair()
     answer = bytearray()
@@ -280,10 +341,21 @@ async def _exchange(data: Input, target: FullToy) -> bytes:
     return bytes(answer)
 
 
-async def verdict(data: Input, make_target: Callable[[], FullToy], coverage: Coverage | None = None) -> str:
+async def verdict(
+    data: Input, make_target: Callable[[], FullToy | Subject], coverage: Coverage | None = None
+) -> str:
     """Run one input against a fresh target; what is wrong, or nothing."""
-    target, log = make_target(), _Log()
-    before = state_of(target)
+    made = make_target()
+    subject: Subject = ToySubject(made) if isinstance(made, FullToy) else made
+    try:
+        return await _verdict(data, subject, coverage)
+    finally:
+        subject.close()
+
+
+async def _verdict(data: Input, subject: Subject, coverage: Coverage | None) -> str:
+    log = _Log()
+    before = subject.state()
     logger = logging.getLogger("gdbstub.server")
     logger.addHandler(log)
     propagate, logger.propagate = logger.propagate, False
@@ -292,7 +364,7 @@ async def verdict(data: Input, make_target: Callable[[], FullToy], coverage: Cov
             trio.move_on_after(TIME_LIMIT_S) as scope,
             coverage.taken() if coverage else contextlib.nullcontext(),
         ):
-            answer = await _exchange(data, target)
+            answer = await _exchange(data, subject.target)
         if scope.cancelled_caught:
             return f"no end after {TIME_LIMIT_S} s"
     except Exception as error:  # noqa: BLE001  (whatever escapes is a finding)
@@ -302,13 +374,13 @@ async def verdict(data: Input, make_target: Callable[[], FullToy], coverage: Cov
         logger.propagate = propagate
     if log.error:
         return log.error
-    if target.attached or target.points or target.watches or target.is_non_stop:
+    if subject.left_behind():
         return "something was left behind"
     if len(answer) > MAX_ANSWER:
         return f"an answer of {len(answer)} bytes"
-    if state_of(target) != before and not may_change(b"".join(data)):
+    if not subject.may_change(b"".join(data)) and subject.state() != before:
         return "the guest changed without being asked to"
-    return broken_answer(answer) if target.detached else ""
+    return broken_answer(answer) if subject.detached else ""
 
 
 def toy_to_fuzz(description: Description) -> FullToy:
@@ -322,7 +394,13 @@ def toy_to_fuzz(description: Description) -> FullToy:
 class Fuzzer:
     """Makes inputs, and keeps those that reach something new."""
 
-    def __init__(self, seed: int, make_target: Callable[[Description], FullToy] = toy_to_fuzz) -> None:
+    def __init__(
+        self,
+        seed: int,
+        make_target: Callable[[Description], FullToy | Subject] = toy_to_fuzz,
+        samples: Sequence[bytes] = (),
+    ) -> None:
+        self._samples = [*SAMPLES, *samples]
         self._rng = random.Random(seed)
         self._make_target = partial(make_target, x86_64())
         self.coverage = Coverage()
@@ -392,7 +470,7 @@ class Fuzzer:
 
     def _piece(self) -> bytes:
         rng = self._rng
-        payload = rng.choice(SAMPLES)
+        payload = rng.choice(self._samples)
         if rng.random() < 0.2:
             payload = rng.choice(NAMES) + rng.choice(ARGUMENTS)
         if rng.random() < 0.05:

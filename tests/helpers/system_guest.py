@@ -129,7 +129,10 @@ class Machine:
         self.set("rbx", ALL_CASES)
 
     def step(self, until: int) -> str:
-        """Runs to the next exit and returns its name. No run exceeds `until`, but for an event that was injected."""
+        """Runs to the next exit and returns its name.
+
+        No run exceeds `until`, but for an event that was injected.
+        """
         injected = self.control.inject_valid
         assert lib.accel_run(self.cpu, until, self.exit) == 0
         assert lib.accel_ticks(self.cpu) <= until + injected
