@@ -46,6 +46,13 @@ SAMPLES: Final = [
 ]
 
 
+def changes(request: object) -> bool:
+    """Whether a request that changes no toy changes a machine: a detached one runs on."""
+    if isinstance(request, requests.MonitorCommand):
+        return not only_reads(request.command)
+    return isinstance(request, requests.DetachRequest)
+
+
 class RecordedTarget(MachineTarget):
     """A target that remembers its end."""
 
@@ -79,9 +86,7 @@ class MachineSubject:
 
     def may_change(self, stream: bytes) -> bool:
         """Whether `stream` asks for a run, a write or a command that does more than look."""
-        return may_change(
-            stream, lambda r: isinstance(r, requests.MonitorCommand) and not only_reads(r.command)
-        )
+        return may_change(stream, changes)
 
     def close(self) -> None:
         """The end of the machine."""
