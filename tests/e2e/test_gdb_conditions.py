@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.e2e.conftest import Debug
+from tests.e2e.conftest import Debug, StartGdb, StartMachine
 from tests.e2e.gdb_driver import Gdb
 
 
