@@ -10,6 +10,8 @@ from gdbstub.addresses import Address, AddressError, StdioAddress, TcpAddress, U
 from gdbstub.capabilities import (
     Block,
     BranchTrace,
+    Libraries,
+    Library,
     MemoryRegion,
     MemoryRegions,
     NonStop,
@@ -86,6 +88,8 @@ __all__ = [
     "Killable",
     "Killed",
     "Lease",
+    "Libraries",
+    "Library",
     "MemoryAccessError",
     "MemoryRegion",
     "MemoryRegions",

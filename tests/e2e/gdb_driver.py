@@ -22,7 +22,14 @@ from pygdbmi import gdbmiparser
 TIMEOUT_S: Final = 20.0
 """How long gdb may be silent before a test gives up on it."""
 _PROMPT: Final = b"(gdb) \n"
-_SETTINGS: Final = ("set pagination off", "set confirm off", "set width 0", "set style enabled off")
+_SETTINGS: Final = (
+    "set pagination off",
+    "set confirm off",
+    "set width 0",
+    "set style enabled off",
+    # A machine that runs many tests at once may take more than gdb's two seconds to make a large file.
+    "set remotetimeout 20",
+)
 
 
 class GdbError(AssertionError):
@@ -224,7 +231,7 @@ class Gdb:
 
 def run_batch(commands: Sequence[str], *arguments: str, cwd: Path | None = None) -> tuple[int, str]:
     """Run `gdb -batch` over `commands`; its exit status and all it printed."""
-    options = [option for command in commands for option in ("-ex", command)]
+    options = [option for command in ("set remotetimeout 20", *commands) for option in ("-ex", command)]
     done = subprocess.run(
         [gdb_path(), "-nx", "-q", "-batch", *arguments, *options],
         stdin=subprocess.DEVNULL,

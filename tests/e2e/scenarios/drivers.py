@@ -128,7 +128,7 @@ class GdbCommands:
         self._run = run
 
     def connect(self, address: str) -> None:
-        for setting in ("pagination off", "confirm off", "width 0"):
+        for setting in ("pagination off", "confirm off", "width 0", "remotetimeout 20"):
             self._run(f"set {setting}")
         self._run(f"target remote {address}")
 
