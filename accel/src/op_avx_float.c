@@ -269,7 +269,10 @@ static vec lanes_mask(unsigned bits, unsigned element) {
         const u8 *p = c->v[o->vvvv]; \
         vec use = lanes_mask((unsigned)o->imm >> 4, element), keep = lanes_mask((unsigned)o->imm, element); \
         vec r0, r1 = _mm_setzero_si128(); \
+        const vec a[2] = {_mm_and_si128(ld16(p), use), _mm_and_si128(ld16(p + 16), use)}; \
+        const vec b[2] = {_mm_and_si128(ld16(s), use), (two) ? _mm_and_si128(ld16(s + 16), use) : use}; \
         struct fp_env e; \
+        if (!c->fp_live && !fp_dot_steps(c, element, a, b, (two) ? 2 : 1)) return false; \
         fp_begin(c, &e); \
         LOAD_MXCSR(e); \
         DOT_LANE(text, r0, ld16(p), ld16(s), use) \
@@ -277,7 +280,7 @@ static vec lanes_mask(unsigned bits, unsigned element) {
             DOT_LANE(text, r1, ld16(p + 16), ld16(s + 16), use) \
         } \
         TAKE_MXCSR(e); \
-        if (!fp_end(c, &e, fp_tiny(r0, element, element) || fp_tiny(r1, element, element))) return false; \
+        if (c->fp_live && !fp_end(c, &e, false)) return false; \
         r0 = _mm_and_si128(_mm_shuffle_epi32(r0, broadcast), keep); \
         r1 = _mm_and_si128(_mm_shuffle_epi32(r1, broadcast), keep); \
         FP_STORE(0) \

@@ -311,14 +311,49 @@ INLINE vec lanes_mask(unsigned bits, unsigned lane) {
     for (unsigned i = 0; i < 16; i++) m[i] = bits >> (i / lane) & 1 ? 0xff : 0;
     return ld16(m);
 }
+#define DOT_STEP(insn, used) \
+    for (unsigned i = 0; i < n; i++) { \
+        FP_SLOW(insn " %2,%0", "+x"(x[i]), "x"(y[i])); \
+        after |= e.after; \
+        tiny |= fp_tiny(x[i], element, used); \
+    } \
+    e.after = after; \
+    if (!fp_end(c, &e, tiny)) return false
+#define DOT_FOLD(low, high) \
+    for (unsigned i = 0; i < n; i++) { \
+        y[i] = _mm_and_si128(_mm_shuffle_epi32(x[i], high), keep); \
+        x[i] = _mm_and_si128(_mm_shuffle_epi32(x[i], low), keep); \
+    }
+bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, unsigned n) {
+    struct fp_env e;
+    vec x[2], y[2], keep = _mm_set_epi64x(0, -1);
+    u32 after = 0;
+    bool tiny = false;
+    for (unsigned i = 0; i < n; i++) x[i] = a[i], y[i] = b[i];
+    fp_begin(c, &e);
+    if (element == 8) {
+        DOT_STEP("mulpd", 16);
+        DOT_FOLD(0x44, 0xee)
+        DOT_STEP("addpd", 8);
+        return true;
+    }
+    DOT_STEP("mulps", 16);
+    DOT_FOLD(0x08, 0x0d) /* elements 0 and 2, 1 and 3 */
+    DOT_STEP("addps", 8);
+    keep = _mm_set_epi64x(0, 0xffffffff);
+    DOT_FOLD(0x00, 0x01)
+    DOT_STEP("addps", 4);
+    return true;
+}
 #define DOT(name, insn, lane, broadcast) \
     static bool name(accel_cpu *c, u8 *d, vec b, unsigned imm) { \
         vec use = lanes_mask(imm >> 4, lane), a = _mm_and_si128(ld16(d), use); \
         struct fp_env e; \
         b = _mm_and_si128(b, use); \
+        if (!c->fp_live && !fp_dot_steps(c, lane, &a, &b, 1)) return false; \
         fp_begin(c, &e); \
         FP_SLOW(insn ",%2,%0", "+x"(a), "x"(b)); \
-        if (!fp_end(c, &e, fp_tiny(a, lane, lane))) return false; \
+        if (c->fp_live && !fp_end(c, &e, false)) return false; \
         st16(d, _mm_and_si128(_mm_shuffle_epi32(a, broadcast), lanes_mask(imm, lane))); \
         return true; \
     } \

@@ -131,6 +131,10 @@ bool fp_tiny(vec v, unsigned lane, unsigned bytes);
         return true; \
     }
 
+/* The products and sums of DPPS and DPPD (element 4 or 8) in their order, for the exceptions of each: n operand pairs of 16 bytes.
+ * Only needed while an exception is unmasked. op_sse_float.c. */
+bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, unsigned n);
+
 /* RCPSS and RSQRTSS of one element, by bits. op_sse_float.c. */
 u32 sse_rcp(u32 v);
 u32 sse_rsqrt(u32 v);
