@@ -1,0 +1,59 @@
+"""Stock gdb on the demo guest: `monitor catch`, and steps with timers held."""
+
+import re
+
+from tests.e2e.conftest import Debug
+from tests.e2e.machine import DEMO_PROMPT, demo_command
+
+
+def test_a_page_fault_is_a_stop_with_a_sentence_and_the_guest_goes_on(debug: Debug) -> None:
+    machine, gdb = debug("-c", "2")
+    gdb.begin("continue")
+    machine.expect(DEMO_PROMPT)
+    gdb.interrupt()
+    number = re.search(r"catch (\d+)", gdb("monitor catch exception #PF"))
+    assert number is not None
+    printed = len(gdb.output)
+    stop = gdb.go("continue")
+    assert stop.fields["signal-name"] == "SIGSEGV"
+    said = gdb.output[printed:]
+    assert re.search(r"vCPU \d: #PF at 0x\w+, error 0x0, cr2 0x\w+ \(supervisor read, not present\)", said)
+    assert stop.function in {"step_touch", "run_task"}
+    gdb(f"monitor catch delete {number[1]}")
+    gdb.begin("continue")
+    assert demo_command(machine, "fib 10") == "55\r\n"
+
+
+def test_a_mode_switch_of_a_starting_processor_is_caught(debug: Debug) -> None:
+    _, gdb = debug("-c", "2")
+    gdb("monitor catch mode")
+    seen = []
+    while len(seen) < 5:
+        printed = len(gdb.output)
+        stop = gdb.go("continue")
+        seen.append((stop.thread, re.findall(r"vCPU \d: (.*?) after (.*?);", gdb.output[printed:])[0]))
+    assert (1, ("64-bit mode", "compatibility mode")) in seen
+    assert (2, ("protected mode without paging", "real mode")) in seen
+
+
+def test_steps_with_timers_held_take_no_time(debug: Debug) -> None:
+    machine, gdb = debug("-c", "2", "--ips", "1000000")
+    gdb.begin("continue")
+    machine.expect(DEMO_PROMPT)
+    gdb.interrupt()
+    gdb("maintenance packet Qqemu.sstep=0x7")
+    assert "machine time stands still" in gdb("monitor step-policy")
+    gdb("break fib")
+    gdb.begin("continue")
+    machine.type("fib 20\r")
+    gdb.wait()
+    gdb("delete")
+    before = gdb("monitor info time")
+    ticks = gdb.value("$ticks")
+    for _ in range(300):
+        gdb("stepi")
+    assert gdb.value("$ticks") == ticks + 300
+    assert gdb("monitor info time") == before
+    gdb("monitor step-policy masked")
+    gdb("stepi")
+    assert gdb("monitor info time") != before
