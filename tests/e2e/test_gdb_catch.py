@@ -27,7 +27,7 @@ def test_a_page_fault_is_a_stop_with_a_sentence_and_the_guest_goes_on(debug: Deb
 def test_a_mode_switch_of_a_starting_processor_is_caught(debug: Debug) -> None:
     _, gdb = debug("-c", "2")
     gdb("monitor catch mode")
-    seen = []
+    seen: list[tuple[int, tuple[str, str]]] = []
     while len(seen) < 5:
         printed = len(gdb.output)
         stop = gdb.go("continue")
