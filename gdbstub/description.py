@@ -118,7 +118,6 @@ class Description:
     numbers: Mapping[str, int] = field(init=False, repr=False)
     general: tuple[Register, ...] = field(init=False, repr=False)
     general_names: tuple[str, ...] = field(init=False, repr=False)
-    general_sizes: tuple[int, ...] = field(init=False, repr=False)
     expedited_numbers: tuple[int, ...] = field(init=False, repr=False)
     general_size: int = field(init=False, repr=False)
     target_xml: bytes = field(init=False, repr=False)
@@ -142,7 +141,6 @@ class Description:
             "numbers": MappingProxyType(numbers),
             "general": general,
             "general_names": tuple(register.name for register in general),
-            "general_sizes": tuple(register.size for register in general),
             "expedited_numbers": tuple(numbers[name] for name in self.expedited),
             "general_size": sum(register.size for register in general),
             "target_xml": "\n".join(_target_lines(self)).encode() + b"\n",

@@ -40,10 +40,12 @@ async def read_general(context: Context, request: ReadGeneral) -> Outcome:
     description = context.target.description
     thread = await context.named_thread(request.thread)
     values = await context.target.read_registers(thread, description.general_names)
-    if None not in values:
+    try:
         whole = b"".join(values)  # type: ignore[arg-type]
-        if tuple(map(len, values)) == description.general_sizes:  # type: ignore[arg-type]
-            return Hex(whole)
+    except TypeError:  # one is not available
+        whole = b""
+    if len(whole) == description.general_size:
+        return Hex(whole)
     return Registers(list(map(_sized, description.general, values)))
 
 
