@@ -72,3 +72,25 @@ def test_panic_without_a_root_file_system_resets_the_machine(run: StartMachine, 
     machine = run(str(linux_kernel), "--append", "console=ttyS0 panic=-1", "--no-reboot")
     assert machine.wait(60) == 0
     assert "Kernel panic - not syncing: VFS: Unable to mount root fs" in machine.console.join()
+
+
+@pytest.mark.parametrize(
+    ("model", "flags"),
+    [("x86-64-v1", set()), ("x86-64-v3", {"sse4_2", "avx2"}), ("max", {"sse4_2", "avx2", "la57"})],
+)
+def test_kernel_uses_what_the_cpu_model_has(
+    run: StartMachine, linux_kernel: Path, linux_initramfs: Path, model: str, flags: set[str]
+) -> None:
+    machine = run(*linux_arguments(linux_kernel, linux_initramfs), "--cpu", model)
+    assert TROUBLE.search(to_shell(machine)) is None
+    # The kernel drops la57 from the list unless it runs with 5-level paging (Linux, "5-level paging").
+    found = shell(machine, "grep -m1 ^flags /proc/cpuinfo").split()
+    assert {"sse4_2", "avx2", "la57"} & set(found) == flags
+    assert power_off(machine) == 0
+
+
+def test_sixteen_vcpus_come_up(run: StartMachine, linux_kernel: Path, linux_initramfs: Path) -> None:
+    machine = run(*linux_arguments(linux_kernel, linux_initramfs), "-c", "16", "-m", "1G")
+    assert TROUBLE.search(to_shell(machine)) is None
+    assert shell(machine, "nproc") == "16"
+    assert power_off(machine) == 0
