@@ -76,10 +76,10 @@ def test_triple_fault_keeps_everything_and_says_the_chain(debug: Debug) -> None:
     machine, gdb = debug("-c", "2")
     text = type_line(machine, gdb, "crash")
     assert "riple fault" in text
-    # INT3 finds no IDT entry; nor does #GP for that; nor does #DF.
+    # INT3 finds no IDT entry; nor does #GP for that, which makes #DF; nor does #DF.
     chain = re.findall(r"(#\w+) at (0x[0-9a-f]+), error (0x[0-9a-f]+)", text)
     at = f"{gdb.value('$pc'):#x}"
-    assert chain == [("#GP", at, "0x1a"), ("#DF", at, "0x0"), ("#GP", at, "0x43")]
+    assert chain == [("#GP", at, "0x1a"), ("#GP", at, "0x6b"), ("#DF", at, "0x0"), ("#GP", at, "0x43")]
     assert gdb.stop is not None
     assert gdb.stop.thread == 1
     assert gdb.stop.function == "triple_fault"

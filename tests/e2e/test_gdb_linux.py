@@ -68,7 +68,7 @@ def test_breakpoints_in_a_kernel_that_is_not_mapped_yet(
     assert gdb.go("continue").address == start
     assert machine.console.text == ""
     code = gdb("x/8i $pc")
-    assert code.startswith(f"=> {start:#x}:")
+    assert code.startswith(f"=> {start:#x} <start_kernel>:")
     assert len(code.splitlines()) == 8
     assert "(bad)" not in code
     assert gdb.value("*(long *) $rsp") >> 31 == 0x1_FFFF_FFFF
