@@ -7,20 +7,6 @@
  */
 #include "integer.h"
 
-/* b is the value of the r/m operand. */
-#define SOURCE(name, N, statement) \
-    HANDLER(h_##name##_##N##_r) { \
-        U_##N b = get_##N(c, o->rm); \
-        statement; \
-        NEXT(c, o); \
-    } \
-    SLOW_HANDLER(h_##name##_##N##_m) { \
-        U_##N b; \
-        if (!rd_##N(c, o, &b)) return false; \
-        statement; \
-        return true; \
-    }
-
 /* ---- BT, BTS, BTR, BTC ---- */
 
 INLINE void set_cf(accel_cpu *c, bool v) { c->flags_ah = (u8)((c->flags_ah & ~F_CF) | v); }
