@@ -12,15 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gdbstub.arch.x86_64 import (
-    EFLAGS,
-    MXCSR,
-    SELECTORS,
-    SYSTEM_ROWS,
-    VECTOR_TYPES,
-    X87_CONTROL,
-    system_feature,
-)
+from gdbstub.arch.x86_64 import SYSTEM_ROWS, avx_feature, core_feature, sse_feature, system_feature
 from gdbstub.description import Description, Feature, Register
 
 _GPR_ROWS = (
@@ -37,36 +29,11 @@ _GPR_ROWS = (
 """Name, type, LLDB's name of its purpose; the DWARF numbers count up from 0."""
 
 
-def _core() -> Feature:
-    return Feature(
-        "org.gnu.gdb.i386.core",
-        (
-            *(
-                Register(name, 32, kind, generic=generic, dwarf=number)
-                for number, (name, kind, generic) in enumerate(_GPR_ROWS)
-            ),
-            Register("eflags", 32, "i386_eflags", generic="flags", dwarf=9),
-            *(Register(name, 32, "int32") for name in SELECTORS),
-            *(Register(f"st{n}", 80, "i387_ext", dwarf=11 + n) for n in range(8)),
-            *(Register(name, 32, "int", group="float") for name in X87_CONTROL),
-        ),
-        types=(EFLAGS,),
+def _general() -> tuple[Register, ...]:
+    return tuple(
+        Register(name, 32, kind, generic=generic, dwarf=number)
+        for number, (name, kind, generic) in enumerate(_GPR_ROWS)
     )
-
-
-def _sse() -> Feature:
-    return Feature(
-        "org.gnu.gdb.i386.sse",
-        (
-            *(Register(f"xmm{n}", 128, "vec128", dwarf=21 + n) for n in range(8)),
-            Register("mxcsr", 32, "i386_mxcsr", group="vector"),
-        ),
-        types=(*VECTOR_TYPES, MXCSR),
-    )
-
-
-def _avx() -> Feature:
-    return Feature("org.gnu.gdb.i386.avx", tuple(Register(f"ymm{n}h", 128, "uint128") for n in range(8)))
 
 
 def _system() -> Feature:
@@ -77,7 +44,10 @@ def _system() -> Feature:
 
 def i386(architecture: Literal["i386", "i8086"] = "i386", *, avx: bool = False) -> Description:
     """The description of an x86 vCPU that executes 32-bit (`i386`) or 16-bit (`i8086`) code."""
-    features = [_core(), _sse(), *([_avx()] if avx else []), _system()]
+    features = [core_feature(_general(), eflags_dwarf=9, st0_dwarf=11), sse_feature(8, xmm0_dwarf=21)]
+    if avx:
+        features.append(avx_feature(8))
+    features.append(_system())
     return Description(
         architecture=architecture,
         features=tuple(features),

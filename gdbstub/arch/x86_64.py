@@ -44,6 +44,8 @@ Definition" (register numbers).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gdbstub.description import Description, Enumeration, Feature, Field, Flags, Register, Union, Vector
 from gdbstub.signals import Signal
 
@@ -90,11 +92,11 @@ def _bits(name: str, size: int, **positions: int | tuple[int, int]) -> Flags:
     return Flags(name, size, tuple(fields))
 
 
-EFLAGS = _bits(
+_EFLAGS = _bits(
     "i386_eflags", 4, CF=0, PF=2, AF=4, ZF=6, SF=7, TF=8, IF=9, DF=10, OF=11,
     IOPL=(12, 13), NT=14, RF=16, VM=17, AC=18, VIF=19, VIP=20, ID=21,
 )  # fmt: skip
-MXCSR = _bits(
+_MXCSR = _bits(
     "i386_mxcsr", 4, IE=0, DE=1, ZE=2, OE=3, UE=4, PE=5, DAZ=6, IM=7, DM=8, ZM=9, OM=10, UM=11, PM=12,
     RC=(13, 14), FZ=15,
 )  # fmt: skip
@@ -119,7 +121,7 @@ _DR7 = _bits(
 _APIC_BASE = _bits("apic_base_flags", 8, BSP=8, EXTD=10, EN=11, BASE=(12, 51))
 _MODE = Enumeration("cpu_mode", 4, MODES)
 
-VECTOR_TYPES = (
+_VECTOR_TYPES = (
     Vector("v4f", "ieee_single", 4),
     Vector("v2d", "ieee_double", 2),
     Vector("v16i8", "int8", 16),
@@ -155,40 +157,46 @@ _GPR_ROWS = (
     *((f"r{n}", "int64", None, n) for n in range(10, 16)),
     ("rip", "code_ptr", "pc", 16),
 )
-SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
-X87_CONTROL = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
+_SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
+_X87_CONTROL = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
 
 
-def _core() -> Feature:
+def core_feature(general: Sequence[Register], *, eflags_dwarf: int, st0_dwarf: int) -> Feature:
+    """The general registers of an x86 architecture, and the rest of gdb's core feature, which all have."""
     return Feature(
         "org.gnu.gdb.i386.core",
         (
-            *(
-                Register(name, 64, kind, generic=generic, dwarf=dwarf)
-                for name, kind, generic, dwarf in _GPR_ROWS
-            ),
-            Register("eflags", 32, "i386_eflags", generic="flags", dwarf=49),
-            *(Register(name, 32, "int32") for name in SELECTORS),
-            *(Register(f"st{n}", 80, "i387_ext", dwarf=33 + n) for n in range(8)),
-            *(Register(name, 32, "int", group="float") for name in X87_CONTROL),
+            *general,
+            Register("eflags", 32, "i386_eflags", generic="flags", dwarf=eflags_dwarf),
+            *(Register(name, 32, "int32") for name in _SELECTORS),
+            *(Register(f"st{n}", 80, "i387_ext", dwarf=st0_dwarf + n) for n in range(8)),
+            *(Register(name, 32, "int", group="float") for name in _X87_CONTROL),
         ),
-        types=(EFLAGS,),
+        types=(_EFLAGS,),
     )
 
 
-def _sse() -> Feature:
+def sse_feature(count: int, *, xmm0_dwarf: int) -> Feature:
+    """xmm0 to xmm(count - 1), and mxcsr."""
     return Feature(
         "org.gnu.gdb.i386.sse",
         (
-            *(Register(f"xmm{n}", 128, "vec128", dwarf=17 + n) for n in range(16)),
+            *(Register(f"xmm{n}", 128, "vec128", dwarf=xmm0_dwarf + n) for n in range(count)),
             Register("mxcsr", 32, "i386_mxcsr", group="vector"),
         ),
-        types=(*VECTOR_TYPES, MXCSR),
+        types=(*_VECTOR_TYPES, _MXCSR),
     )
 
 
-def _avx() -> Feature:
-    return Feature("org.gnu.gdb.i386.avx", tuple(Register(f"ymm{n}h", 128, "uint128") for n in range(16)))
+def avx_feature(count: int) -> Feature:
+    """The upper halves of ymm0 to ymm(count - 1)."""
+    return Feature("org.gnu.gdb.i386.avx", tuple(Register(f"ymm{n}h", 128, "uint128") for n in range(count)))
+
+
+def _general() -> tuple[Register, ...]:
+    return tuple(
+        Register(name, 64, kind, generic=generic, dwarf=dwarf) for name, kind, generic, dwarf in _GPR_ROWS
+    )
 
 
 def _segments() -> Feature:
@@ -208,8 +216,8 @@ SYSTEM_ROWS: tuple[tuple[str, int, str], ...] = (
     ("efer", 64, "efer_flags"),
     ("xcr0", 64, "xcr0_flags"),
     *((f"{segment}_base", 64, "uint64") for segment in ("cs", "ss", "ds", "es")),
-    *((f"{segment}_limit", 32, "uint32") for segment in SELECTORS),
-    *((f"{segment}_attr", 32, "segment_attr") for segment in SELECTORS),
+    *((f"{segment}_limit", 32, "uint32") for segment in _SELECTORS),
+    *((f"{segment}_attr", 32, "segment_attr") for segment in _SELECTORS),
     ("gdtr_base", 64, "uint64"),
     ("gdtr_limit", 32, "uint32"),
     ("idtr_base", 64, "uint64"),
@@ -271,9 +279,9 @@ def x86_64(*, avx: bool = False, linux: bool = False) -> Description:
     program file; some gdb commands for Linux processes want that, but gdb then writes ``orig_rax`` when it
     changes the program counter.
     """
-    features = [_core(), _sse()]
+    features = [core_feature(_general(), eflags_dwarf=49, st0_dwarf=33), sse_feature(16, xmm0_dwarf=17)]
     if avx:
-        features.append(_avx())
+        features.append(avx_feature(16))
     if linux:
         features.append(_linux())
     features += [_segments(), system_feature()]
