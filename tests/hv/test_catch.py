@@ -2,7 +2,6 @@
 
 import re
 import struct
-from collections.abc import Iterator
 
 import pytest
 
@@ -42,15 +41,6 @@ long:   inc     %r12
         jmp     _start
 """
 CRASH = "        push $0\n        push $0\n        lidt (%rsp)\n        ud2\n"
-
-
-@pytest.fixture
-def steppers() -> Iterator[list[Stepper]]:
-    made: list[Stepper] = []
-    yield made
-    for stepper in made:
-        stepper.control.close()
-        stepper.vm.close()
 
 
 def begin(steppers: list[Stepper], source: str, *catches: str) -> Stepper:

@@ -1,6 +1,5 @@
 """Steps on the real core: over awkward instructions, under a timer, with what is held back meanwhile."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,15 +29,6 @@ from tests.helpers.timer_machine import (
 TIMER_HANDLER = HANDLERS + 16 * 0x20
 HELD = MASKED | StepPolicy.NOTIMER
 LAST_TICK = 12_000
-
-
-@pytest.fixture
-def steppers() -> Iterator[list[Stepper]]:
-    made: list[Stepper] = []
-    yield made
-    for stepper in made:
-        stepper.control.close()
-        stepper.vm.close()
 
 
 def begin(steppers: list[Stepper], source: str, policy: StepPolicy = MASKED, *, ips: int = 1_000_000_000,
