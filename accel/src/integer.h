@@ -55,33 +55,37 @@ PRODUCT(16)
 PRODUCT(32)
 PRODUCT(64)
 
-/* ---- instructions that only read their r/m operand: b is its value ---- */
+/* ---- instructions that only read their r/m operand: M bits of it are b, N is the operand size in the name ---- */
 
-#define SOURCE_FAST(name, N, form, ea, statement) \
+#define LOAD_FAST(name, N, M, form, ea, statement) \
     HANDLER(h_##name##_##N##_##form) { \
-        const void *p = fast_r(c, ea(c, o), sizeof(U_##N)); \
+        const void *p = fast_r(c, ea(c, o), sizeof(U_##M)); \
         if (unlikely(p == NULL)) return h_##name##_##N##_m(c, o); \
-        U_##N b; \
+        U_##M b; \
         memcpy(&b, p, sizeof b); \
         statement; \
         NEXT(c, o); \
     }
-#define SOURCE(name, N, statement) \
+#define LOAD_PLAIN(name, N, M, statement) \
     HANDLER(h_##name##_##N##_r) { \
-        U_##N b = get_##N(c, o->rm); \
+        U_##M b = get_##M(c, o->rm); \
         statement; \
         NEXT(c, o); \
     } \
     SLOW_HANDLER(h_##name##_##N##_m) { \
-        U_##N b; \
-        if (!rd_##N(c, o, &b)) return false; \
+        U_##M b; \
+        if (!rd_##M(c, o, &b)) return false; \
         statement; \
         return true; \
     }
 /* All four forms (attribute `hot`). */
-#define SOURCE_HOT(name, N, statement) \
-    SOURCE(name, N, statement) \
-    SOURCE_FAST(name, N, f, ea_f, statement) \
-    SOURCE_FAST(name, N, x, ea_x, statement)
+#define LOAD(name, N, M, statement) \
+    LOAD_PLAIN(name, N, M, statement) \
+    LOAD_FAST(name, N, M, f, ea_f, statement) \
+    LOAD_FAST(name, N, M, x, ea_x, statement)
+
+/* The same with an operand of the size in the name. */
+#define SOURCE(name, N, statement) LOAD_PLAIN(name, N, N, statement)
+#define SOURCE_HOT(name, N, statement) LOAD(name, N, N, statement)
 
 #endif

@@ -38,33 +38,7 @@ HANDLER(h_mov_ZI_16) { put_16(c, o->rm, (u16)o->imm); NEXT(c, o); }
 HANDLER(h_mov_ZI_32) { put_32(c, o->rm, (u32)o->imm); NEXT(c, o); }
 HANDLER(h_mov_ZI_64) { put_64(c, o->rm, o->imm); NEXT(c, o); }
 
-/* ---- loads: M bits are read into b, N is the operand size in the name ---- */
-
-#define LOAD_FAST(name, N, M, form, ea, statement) \
-    HANDLER(h_##name##_##N##_##form) { \
-        const void *p = fast_r(c, ea(c, o), sizeof(U_##M)); \
-        if (unlikely(p == NULL)) return h_##name##_##N##_m(c, o); \
-        U_##M b; \
-        memcpy(&b, p, sizeof b); \
-        statement; \
-        NEXT(c, o); \
-    }
-#define LOAD_PLAIN(name, N, M, statement) \
-    HANDLER(h_##name##_##N##_r) { \
-        U_##M b = get_##M(c, o->rm); \
-        statement; \
-        NEXT(c, o); \
-    } \
-    SLOW_HANDLER(h_##name##_##N##_m) { \
-        U_##M b; \
-        if (!rd_##M(c, o, &b)) return false; \
-        statement; \
-        return true; \
-    }
-#define LOAD(name, N, M, statement) \
-    LOAD_PLAIN(name, N, M, statement) \
-    LOAD_FAST(name, N, M, f, ea_f, statement) \
-    LOAD_FAST(name, N, M, x, ea_x, statement)
+/* ---- loads ---- */
 
 LOAD(mov_GE, 8, 8, put_8(c, o->reg, b))
 LOAD(mov_GE, 16, 16, put_16(c, o->reg, b))
