@@ -53,6 +53,11 @@ class Vcpu:
         """A register as an unsigned integer. KeyError."""
         return read_int(self.cpu, name)
 
+    @property
+    def code_base(self) -> int:
+        """What to add to an offset in the code segment for its linear address."""
+        return self.get("linear_pc") - self.get("rip")
+
     def set(self, name: str, value: int) -> None:
         """Set one register. KeyError, ValueError."""
         write_int(self.cpu, name, value)

@@ -40,5 +40,5 @@ def goal_of(plan: ResumePlan, vm: Vm, *, masked: bool, until: int | None, free: 
 
 def _offsets(vm: Vm, vcpu: int, start: int, end: int) -> tuple[int, int] | None:
     """A range of linear addresses as offsets from the CS base; None, a plain step, when it is empty."""
-    base = vm.vcpus[vcpu].get("linear_pc") - vm.vcpus[vcpu].get("rip")
+    base = vm.vcpus[vcpu].code_base
     return (max(start - base, 0), end - base) if start < end and end > base else None

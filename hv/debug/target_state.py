@@ -76,9 +76,8 @@ class TargetState(TargetBase):
 
     def _offset(self, vcpu: int, linear: bytes) -> bytes:
         """The RIP that makes the linear address `linear` the next instruction's."""
-        registers = self._vm.vcpus[vcpu]
-        base = registers.get("linear_pc") - registers.get("rip")
-        return ((int.from_bytes(linear, "little") - base) % (1 << 64)).to_bytes(8, "little")
+        offset = int.from_bytes(linear, "little") - self._vm.vcpus[vcpu].code_base
+        return (offset % (1 << 64)).to_bytes(8, "little")
 
     # --- memory --------------------------------------------------------------------------------------
 
