@@ -82,9 +82,10 @@ def checksum(raw: bytes | bytearray | memoryview) -> int:
     if size <= _SUM_CHUNK:
         return (zlib.adler32(raw) - 1) & 0xFF
     step = _SUM_CHUNK_ASCII if isinstance(raw, bytes) and raw.isascii() else _SUM_CHUNK
+    view, adler32 = memoryview(raw), zlib.adler32
     total = 0
     for start in range(0, size, step):
-        total += (zlib.adler32(raw[start : start + step]) & 0xFFFF) - 1
+        total += adler32(view[start : start + step]) - 1  # the high half does not reach the low byte
     return total & 0xFF
 
 

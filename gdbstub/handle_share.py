@@ -41,12 +41,12 @@ def refusal(context: Context) -> Error:
 
 
 async def guard(context: Context, request: requests.Request) -> Outcome | None:
-    """What a client that looks on gets instead of `request`; None to go on with it.
+    """What a client that looks on (`Session.looks_on`) gets instead of `request`; None to go on with it.
 
     One to whom control has passed enters it with the first request that needs it.
     """
     session, shared = context.session, context.capabilities.shared
-    if not session.looks_on or shared is None or not _controls(context, shared, request):
+    if shared is None or not _controls(context, shared, request):
         return None
     if session.seat is not None and session.seat.controls:
         await _enter(context, shared)

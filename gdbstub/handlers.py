@@ -124,7 +124,7 @@ async def dispatch(context: Context, request: requests.Request | Malformed) -> O
             return _after_the_end(request)
         if context.session.state is State.DETACHED and type(request) not in WITHOUT_A_PROCESS:
             return _without_a_process(request)
-        if (instead := await handle_share.guard(context, request)) is not None:
+        if context.session.looks_on and (instead := await handle_share.guard(context, request)) is not None:
             return instead
         return await HANDLERS[type(request)](context, request)
     except TargetBusyError as error:

@@ -86,6 +86,7 @@ class Scheduler:
         self.mask = StepMask(cpus, board.clock, influence)
         self._interrupted: tuple[int, int] | None = None
         self._cpus = cpus
+        self._others = [[v for v in range(len(cpus)) if v != current] for current in range(len(cpus))]
         self._board = board
         self._clock = board.clock
         self._signals = signals
@@ -212,9 +213,7 @@ class Scheduler:
     def _others_wait(self) -> bool:
         """Whether no vCPU but the current one can run, now and until the engine is left."""
         if self._alone is None:
-            self._alone = not any(
-                self._ready.runnable(v) for v in range(len(self._cpus)) if v != self.current
-            )
+            self._alone = not any(map(self._ready.runnable, self._others[self.current]))
         return self._alone
 
     def _choose(self, goal: Goal) -> int | None:

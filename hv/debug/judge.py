@@ -145,6 +145,8 @@ class Judge:
 
     def until(self, limit: int | None) -> int | None:
         """The machine tick to run to: `limit`, or that of the end of the run."""
+        if not self.limits:
+            return limit
         ends = [tick for tick, _ in self.limits]
         return min([*ends, limit] if limit is not None else ends, default=None)
 

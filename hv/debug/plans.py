@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from gdbstub.target import Continue, ResumePlan, Stay, Step, ThreadAction
+from gdbstub.target import Continue, ResumePlan, Stay, Step, StepRange, ThreadAction
 from hv.outcomes import Goal
 from hv.vm import Vm
 
@@ -15,6 +15,11 @@ FREE_RUN: Final = ResumePlan((ThreadAction(Continue()),))
 def is_restricted(plan: ResumePlan, vm: Vm) -> bool:
     """Whether the plan holds some vCPU."""
     return any(isinstance(plan.action_for(vcpu.index + 1), Stay) for vcpu in vm.vcpus)
+
+
+def has_ranges(plan: ResumePlan) -> bool:
+    """Whether some vCPU steps through a range: what that means depends on where its code segment is."""
+    return any(isinstance(entry.action, StepRange) for entry in plan.actions)
 
 
 def goal_of(plan: ResumePlan, vm: Vm, *, masked: bool, until: int | None, free: Collection[int] = ()) -> Goal:

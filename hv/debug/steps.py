@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gdbstub.target import ResumePlan, StepPolicy
-from hv.debug.plans import goal_of
+from hv.debug.plans import goal_of, has_ranges
 from hv.engines.base import AddressSpace
 from hv.errors import EngineError
 from hv.inputs import HeldTicks
@@ -45,6 +45,7 @@ class Steps:
         self._vm = vm
         self._detours: dict[int, _Detour] = {}
         self._said: dict[int, str] = {}
+        self._last: tuple[ResumePlan, bool, Goal] | None = None
 
     @property
     def policy(self) -> StepPolicy:
@@ -77,12 +78,23 @@ class Steps:
 
     def run(self, plan: ResumePlan, until: int | None) -> Outcome:
         """Run `plan` on, at most to machine tick `until`."""
-        goal = goal_of(plan, self._vm, masked=self.masked, until=until, free=self._detours)
+        goal = self._goal(plan, until)
         if self.timers_held and goal.steps and not self._vm.door.replaying:
             outcome = self._run_held(goal)
             if outcome is not None:
                 return outcome
         return self._vm.run(goal)
+
+    def _goal(self, plan: ResumePlan, until: int | None) -> Goal:
+        """What `plan` asks for. Clients repeat their plans, a thousand single steps say."""
+        if self._detours or self._vm.door.replaying or has_ranges(plan):
+            return goal_of(plan, self._vm, masked=self.masked, until=until, free=self._detours)
+        last = self._last
+        if last is None or last[0] is not plan or last[1] != self.masked:
+            last = (plan, self.masked, goal_of(plan, self._vm, masked=self.masked, until=None))
+            self._last = last
+        goal = last[2]
+        return Goal(until, goal.steps, goal.masked, goal.allowed)
 
     def _run_held(self, goal: Goal) -> Outcome | None:
         """A piece of a step out of time; None when no vCPU that steps can do a tick."""
@@ -140,6 +152,8 @@ class Steps:
 
     def said(self) -> str:
         """What a person should know about the steps of this plan."""
+        if not self._said:
+            return ""
         return "; ".join(
             f"vCPU {vcpu}: interrupts were let in during the step, as {reason}"
             for vcpu, reason in sorted(self._said.items())

@@ -27,6 +27,7 @@ _WIDE_MODELS: Final = ("x86-64-v3", "max")
 class Layout(enum.Enum):
     """The layouts of registers that the user can choose."""
 
+    __hash__ = object.__hash__  # members are single, and the name's hash is dearer
     X86_64 = "x86-64"
     I386 = "i386"
     I8086 = "i8086"

@@ -36,7 +36,7 @@ class MachineLease(Lease):
         self.goes_on = False
         """Whether the machine runs on when its debuggers are gone."""
         self._gone = trio.Event()
-        self._told = trio.Event()
+        self._told: trio.Event | None = None
         self._event: Event | None = None
 
     def remove(self, seat: Seat) -> None:
@@ -56,8 +56,9 @@ class MachineLease(Lease):
         self._event = event
         if isinstance(event, Stop):
             self.last = event
-        self._told.set()
-        self._told = trio.Event()
+        if self._told is not None:
+            self._told.set()
+            self._told = None
 
     def tell_all(self, event: Event) -> None:
         """As `tell`, of a run that nobody controls: whoever takes control next is shown how it ended."""
@@ -69,6 +70,8 @@ class MachineLease(Lease):
 
     async def told(self) -> Event:
         """Wait for the end of the present run."""
+        if self._told is None:
+            self._told = trio.Event()
         await self._told.wait()
         if self._event is None:
             raise TargetError("nothing has run")

@@ -19,6 +19,7 @@ from hv.exits import Exit
 
 _VECTOR_GP: Final = 13
 _LINEAR_SPACE: Final = 1 << 64
+_PIECE: Final = 1 << 16  # what most reads of memory fit into
 _DEADLINE: Final = 0
 _KICK: Final = 1
 _INOUT: Final = 2
@@ -73,6 +74,7 @@ class SoftCpu:
         self._control: Control = lib.accel_cpu_control(handle)
         self._value = ffi.new("uint8_t[64]")
         self._msr = ffi.new("uint64_t *")
+        self._piece = ffi.new("uint8_t[]", _PIECE)
         self._save_size: int = lib.accel_cpu_save_size()
         self.exit_counts = [0] * len(EXIT_NAMES)
 
@@ -236,8 +238,9 @@ class SoftCpu:
 
     def read_linear(self, linear: int, size: int) -> bytes:
         """See `EngineCpu.read_linear`."""
-        data = ffi.new("uint8_t[]", size)
-        return bytes(ffi.buffer(data, lib.accel_linear_read(self._cpu, linear % _LINEAR_SPACE, data, size)))
+        data = self._piece if size <= _PIECE else ffi.new("uint8_t[]", size)
+        got = lib.accel_linear_read(self._cpu, linear % _LINEAR_SPACE, data, size)
+        return bytes(ffi.buffer(data, got))
 
     def save(self) -> bytes:
         """See `EngineCpu.save`."""
