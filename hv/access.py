@@ -196,12 +196,16 @@ class DeviceAccess:
         deadline = self._clock.next_deadline()
         bound = self._bound if deadline is None or self._bound < deadline else deadline
         until = bound - base
+        if until < 0:  # an access has passed the bound, on a CPU that has done fewer ticks than it costs
+            until = 0
         self.until = until if until < self._end else self._end
 
-    def _charge(self) -> None:
+    def _charge(self, cost: int = DEVICE_COST) -> None:
+        """The access took its time. One that is refused takes none: the exception that follows can be
+        intercepted, and then stands at a tick that the machine has without the intercept, too."""
         self.count += 1
-        self._clock.now += DEVICE_COST
-        base = self._control.time_base + DEVICE_COST
+        self._clock.now += cost
+        base = self._control.time_base + cost
         self._control.time_base = base
         self._set_until(base)
 
@@ -235,12 +239,12 @@ class DeviceAccess:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
         value = self.msrs.read_msr(self.vcpu, msr)
-        self._charge()
+        self._charge(0 if value is None else DEVICE_COST)
         return value
 
     def write_msr(self, ticks: int, msr: int, value: int) -> bool:
         """See `hv.engines.base.Access`."""
         self._clock.now = self._control.time_base + ticks
         accepted = self.msrs.write_msr(self.vcpu, msr, value)
-        self._charge()
+        self._charge(DEVICE_COST if accepted else 0)
         return accepted

@@ -286,3 +286,21 @@ def test_an_exception_during_the_delivery_of_an_interrupt_names_it(machines: lis
     cpu.control.pass_exception = 1
     vm.run(Goal(until=vm.clock.now + 1))
     assert (cpu.ticks(), cpu.control.inflight_valid) == (1, 0)
+
+
+def test_an_access_may_pass_a_timer_that_is_nearer_than_the_cpu_is_old(machines: list[Vm]) -> None:
+    # out 10,al; out 10,al; hlt: two ticks of the CPU, two accesses of 500 ticks each
+    vm, ports = real_mode(machines, "e610 e610 f4")
+    fired: list[int] = []
+    vm.clock.timer("early", lambda: fired.append(vm.clock.now)).arm(100)
+    assert vm.run(Goal()) == HaltedForever()
+    assert ports.log == [(0, 1, 0), (0, 1, 0)]
+    assert fired == [501]
+
+
+def test_a_refused_access_takes_no_time(machines: list[Vm]) -> None:
+    # rdmsr, which ends at the #GP handler: hlt, at 0:0
+    vm, _ = real_mode(machines, "0f32", rcx=0x1234_5678)
+    vm.memory.write(0, b"\xf4", WriteOrigin.LOADER)
+    assert vm.run(Goal()) == HaltedForever()
+    assert vm.clock.now == 2  # the event and the halt
