@@ -227,6 +227,8 @@ class InputDoor:
     ) -> None:
         self.replay = replay
         self.recorder = recorder
+        self.passed = 0
+        """How many influences there have been."""
         self._clock = clock
         self._apply = apply
 
@@ -241,6 +243,7 @@ class InputDoor:
         if self.replay is not None:
             raise ReplayError("the guest cannot be changed while a log is replayed")
         tick = self._clock.now
+        self.passed += 1
         answer = self._apply(item)
         if self.recorder is not None:
             self.recorder.add(tick, item)
@@ -248,6 +251,7 @@ class InputDoor:
 
     def note(self, item: Influence) -> None:
         """Record `item`, which has been carried out at the present tick. Not in a replay."""
+        self.passed += 1
         if self.recorder is not None:
             self.recorder.add(self._clock.now, item)
 

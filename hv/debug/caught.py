@@ -54,14 +54,14 @@ class Events:
         stop = self._stop(self._catches.find(Kind.EXCEPTION, left.vector), vcpu, text, signal)
         if left.during is not None:
             return Intercepted(left.rip, None), stop
-        return Intercepted(left.rip, event, left.value if fault else None), stop
+        return Intercepted(left.rip, event, left.value if fault else None, self._vm.door.passed), stop
 
     def int3(self, vcpu: int, left: Bpt) -> tuple[Intercepted, Stop | None]:
         """The guest's own breakpoint."""
         kind = EventType.SWINTR if left.interrupt else EventType.SW_EXCEPTION
         event = InjectEvent(vcpu, kind, _VECTOR_BP, None, left.length)
         stop = self._stop(self._catches.find(Kind.INT3), vcpu, f"the guest's own INT3 at {left.rip:#x}")
-        return Intercepted(left.rip, event), stop
+        return Intercepted(left.rip, event, passed=self._vm.door.passed), stop
 
     def caught(self, vcpu: int, left: Caught) -> Stop | None:
         """An event that the engine reports."""

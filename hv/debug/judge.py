@@ -46,6 +46,7 @@ from hv.exits import (
     Unimplemented,
     Watch,
 )
+from hv.inputs import Influence, RegisterWrite
 from hv.outcomes import HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.signals import SuspendReason
 from hv.vm import Vm
@@ -129,7 +130,11 @@ class Judge:
         return None
 
     def _deliver_caught(self) -> None:
-        """Let intercepted events go on."""
+        """Let intercepted events go on.
+
+        An instruction that was not disturbed raises its event again in a replay. If the guest has been
+        changed since, or others run first, it may not: then the event itself belongs into the log.
+        """
         for vcpu, record in enumerate(self.records):
             caught, record.caught = record.caught, None
             if caught is None:
@@ -139,9 +144,13 @@ class Judge:
                 continue
             if self.vm.vcpus[vcpu].get("rip") != caught.rip:
                 continue
+            items: list[Influence] = [caught.event]
             if caught.cr2 is not None:
-                self.vm.vcpus[vcpu].set("cr2", caught.cr2)
-            self.vm.apply(caught.event)
+                items.insert(0, RegisterWrite(vcpu, (("cr2", caught.cr2.to_bytes(8, "little")),)))
+            door = self.vm.door
+            logged = door.passed != caught.passed or is_restricted(self.plan, self.vm)
+            for item in items:
+                (door.submit if logged and not door.replaying else self.vm.apply)(item)
 
     def until(self, limit: int | None) -> int | None:
         """The machine tick to run to: `limit`, or that of the end of the run."""
@@ -270,7 +279,10 @@ class Judge:
         return Exited(self.ending.status)
 
     def forget_events(self) -> None:
-        """Drop everything that a debugger would still be told, and every breakpoint just reported."""
+        """Drop everything that a debugger would still be told, and every breakpoint just reported.
+
+        What was intercepted still goes on: the guest would notice that an instruction is tried twice.
+        """
         self._halt_shown = None
         self.vm.scheduler.pass_over.clear()
-        self.records = [VcpuRecord() for _ in self.records]
+        self.records = [VcpuRecord(caught=record.caught) for record in self.records]

@@ -32,12 +32,14 @@ class PendingStop:
 class Intercepted:
     """An event that left the engine before its delivery, at `rip`; dropped if the vCPU is moved elsewhere.
 
-    `event` None: raised by the delivery of another event, which the engine keeps.
+    `event` None: raised by the delivery of another event, which the engine keeps. `passed`: how many
+    influences the guest had had by then.
     """
 
     rip: int
     event: InjectEvent | None
     cr2: int | None = None
+    passed: int = 0
 
 
 @dataclass(slots=True)

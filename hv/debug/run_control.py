@@ -206,3 +206,5 @@ class RunControl(Judge):
             raise HvError("the machine has ended")
         self.vm.door.submit(MachineReset())
         self.forget_events()
+        for record in self.records:
+            record.caught = None
