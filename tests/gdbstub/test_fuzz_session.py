@@ -4,13 +4,13 @@ import pytest
 
 from gdbstub.capabilities import Block
 from gdbstub.description import Description
+from tests.helpers.effects import Effect, effect_of_stream
 from tests.helpers.full_toy import FullToy
 from tests.helpers.serve_toy import load_programs
 from tests.helpers.session_fuzzer import (
     STARTS,
     Fuzzer,
     broken_answer,
-    may_change,
     pieces,
     toy_to_fuzz,
     verdict,
@@ -56,7 +56,7 @@ async def test_a_short_search_finds_nothing(seed: int) -> None:
 
 
 async def test_a_planted_bug_is_found() -> None:
-    finding = await Fuzzer(1, crashing_toy).search(inputs=20_000, seconds=60)
+    finding = await Fuzzer(1, crashing_toy).search(inputs=20_000)
     assert finding is not None
     assert "planted" in finding.why
     # Shortened to what it takes.
@@ -64,7 +64,7 @@ async def test_a_planted_bug_is_found() -> None:
 
 
 async def test_a_change_of_the_guest_that_nobody_asked_for_is_found() -> None:
-    finding = await Fuzzer(1, forgetful_toy).search(inputs=20_000, seconds=60)
+    finding = await Fuzzer(1, forgetful_toy).search(inputs=20_000)
     assert finding is not None
     assert finding.why == "the guest changed without being asked to"
 
@@ -79,5 +79,7 @@ def test_the_oracle_knows_broken_answers_and_requests_that_change_something() ->
     assert broken_answer(b"+$OK#9a") == ""
     assert "checksum" in broken_answer(b"$OK#00")
     assert "middle" in broken_answer(b"$OK#9")
-    assert may_change(b"+$M1000,1:00#00")
-    assert not may_change(b"$m1000,1#00$g#67\x03")
+    assert effect_of_stream(b"+$M1000,1:00#00") is Effect.WRITES
+    assert effect_of_stream(b"$m1000,1#00$g#67\x03") is Effect.LOOKS
+    assert effect_of_stream(b"$s#00$g#67") is Effect.RUNS
+    assert effect_of_stream(b"$s1000#00") is Effect.WRITES

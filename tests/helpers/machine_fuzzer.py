@@ -1,19 +1,36 @@
 """The real machine as a subject of the session's fuzzer: two vCPUs of the software core with a program that
-runs, stores, faults and asks its devices. What only a request may change is the tick and the state hash.
+runs, stores, faults and asks its devices.
+
+What reaches its guest must pass the door for influences (`hv.inputlog`), whatever a client does: after the
+session the machine runs on to a fixed tick, and another one, to which nothing happens but what the log says,
+must have the same state hash there. Without a request that writes the log has nothing in it but what
+restricted and masked runs hold back, and nothing at all for runs of the whole machine.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Final
+
+import trio
 
 from gdbstub import requests
 from gdbstub.description import Description
-from gdbstub.target import Client, Detach
-from hv.debug.commands import only_reads
+from gdbstub.target import Client, Detach, Event, Exited
+from hv.debug.commands import find
+from hv.debug.plans import FREE_RUN
+from hv.debug.run_control import RunControl
+from hv.debug.stops import STATUS_OK, Ending
 from hv.debug.target import MachineTarget
 from hv.debug.target_settings import TargetSettings
+from hv.debug.target_shared import MachineLease
+from hv.inputlog import Recorder, Replay, make_header
+from hv.inputs import Advance, HeldTicks, Influence, InjectEvent, IrqHeld, IrqMask, SwitchVcpu
 from tests.helpers.bare_target import Machine
-from tests.helpers.session_fuzzer import may_change
+from tests.helpers.effects import Effect, effect_of, effect_of_stream
+from tests.helpers.session_fuzzer import CHANGED
 
 PROGRAM: Final = bytes.fromhex(
     "40"  # inc ax
@@ -25,7 +42,7 @@ PROGRAM: Final = bytes.fromhex(
     "ebf2"  # jmp to the start
 )
 SETTINGS: Final = TargetSettings()
-COMMANDS: Final = (
+LINES: Final = (
     *(
         "help",
         "info registers",
@@ -37,20 +54,55 @@ COMMANDS: Final = (
         "delete",
     ),
     *("catch exception", "catch port 0x80", "catch msr", "reset", "stop", "state", "version", "control take"),
-    *("watch 0x2000", "quit 3"),
+    *("watch 0x2000", "quit 3", "step-policy unmasked", "step-policy timers-held", "out 0x80 1", "in 0x80"),
+    *("write-msr 0x1b 0", "xp /16xb 0x2000", "gva2gpa $pc"),
 )
 SAMPLES: Final = [
     *(b"Z0,7c01,1", b"z0,7c01,1", b"Z1,7c04,1", b"Z2,2000,2", b"Z3,7000,10", b"Z4,2000,1", b"m7c00,20"),
     *(b"x7c00,20", b"vCont;s:1;c", b"vCont;s:2", b"vCont;r7c00,7c07:1;c", b"M2000,2:1234", b"Hg2", b"Hc2"),
-    *(b"qRcmd," + line.encode().hex().encode() for line in COMMANDS),
+    *(b"qRcmd," + line.encode().hex().encode() for line in LINES),
 ]
+COMMANDS: Final = {
+    **dict.fromkeys(("break", "watch", "delete", "catch", "step-policy", "symbols wait"), Effect.LOOKS),
+    "quit": Effect.LOOKS,
+    **dict.fromkeys(("in", "out", "write-msr", "pmemload", "reset"), Effect.WRITES),
+}
+"""The effects of the commands that do more than read."""
+HELD_BACK: Final = (Advance, HeldTicks, InjectEvent, IrqHeld, IrqMask, SwitchVcpu)
+"""What runs without a write may leave in the log. An event is a caught one, delivered after others ran."""
+_GRID_TICKS: Final = 4096
+_PATIENCE: Final = 50
+_ENDS: Final = Ending(STATUS_OK, "the fuzzer has seen enough")
 
 
-def changes(request: object) -> bool:
-    """Whether a request that changes no toy changes a machine: a detached one runs on."""
+def effect_of_line(line: str) -> Effect:
+    """The effect of a `monitor` line; none for one that is not understood. KeyError for one without a row."""
+    try:
+        command, _ = find(line)
+    except ValueError:
+        return Effect.LOOKS
+    return Effect.LOOKS if command is None or command.only_reads else COMMANDS[command.name]
+
+
+def effect_on_machine(request: object) -> Effect:
+    """The effect of a request."""
     if isinstance(request, requests.MonitorCommand):
-        return not only_reads(request.command)
-    return isinstance(request, requests.DetachRequest)
+        return effect_of_line(request.command)
+    return effect_of(request)
+
+
+class Log(Recorder):
+    """A log of influences in memory."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, Influence]] = []
+
+    def add(self, tick: int, item: Influence) -> None:
+        """See `Recorder`."""
+        self.items.append((tick, item))
+
+    def close(self, tick: int) -> None:
+        """Nothing to do."""
 
 
 class RecordedTarget(MachineTarget):
@@ -64,34 +116,95 @@ class RecordedTarget(MachineTarget):
         await super().detach(how)
 
 
+def stand_still(control: RunControl) -> None:
+    """Wait until the machine stands, and leave nothing of debugging on it."""
+    stood = threading.Event()
+    if control.stop_free_run(lambda event: stood.set()):
+        stood.wait()
+    control.debugged = False
+    for point in list(control.points):
+        control.points.delete(point.number)
+    control.catches.remove(None)
+
+
+def run_to(control: RunControl, tick: int) -> tuple[int, str]:
+    """Let a machine that stands run to `tick`, or to its own end; the tick and the state hash there."""
+    control.ending = control.quitting = None
+    control.limits[:] = [(tick, _ENDS)]
+    events: SimpleQueue[Event] = SimpleQueue()
+    while not isinstance(control.resume(FREE_RUN, events.put) or events.get(), Exited):
+        pass
+    return control.vm.clock.now, control.vm.state_hash()
+
+
 class MachineSubject:
     """A fresh machine and the target of its only client."""
 
+    make_target: Callable[[RunControl, MachineLease, Client, TargetSettings], RecordedTarget] = RecordedTarget
+    _undisturbed: Final[dict[int, tuple[int, str]]] = {}
+
     def __init__(self) -> None:
         self.machine = Machine(PROGRAM)
-        self.target = RecordedTarget(self.machine.control, self.machine.lease, Client("fuzz", 1), SETTINGS)
+        self.log = self.machine.vm.door.recorder = Log()
+        self.target = self.make_target(self.machine.control, self.machine.lease, Client("fuzz", 1), SETTINGS)
 
     @property
     def detached(self) -> bool:
         """Whether the connection has ended by a detach."""
         return self.target.ended is not None
 
-    def state(self) -> object:
-        """The state hash and the machine tick, of a machine that stands."""
-        return self.machine.vm.clock.now, self.machine.vm.state_hash()
+    async def interrupted(self) -> None:
+        """See `tests.helpers.session_fuzzer.Subject`. What runs in non-stop mode does not stop."""
+        for _ in range(_PATIENCE):
+            if not self.machine.control.running:
+                break
+            await trio.sleep(0.001)
+        for _ in range(16):
+            await trio.lowlevel.checkpoint()
 
     def left_behind(self) -> bool:
         """Whether points of the connection are still there."""
         return any(point.owner == 1 for point in self.machine.control.points)
 
-    def may_change(self, stream: bytes) -> bool:
-        """Whether `stream` asks for a run, a write or a command that does more than look."""
-        return may_change(stream, changes)
+    def changed(self, stream: bytes) -> str:
+        """See `tests.helpers.session_fuzzer.Subject`."""
+        control, vm = self.machine.control, self.machine.vm
+        stand_still(control)
+        effect = effect_of_stream(stream, effect_on_machine)
+        if effect is Effect.LOOKS and (vm.clock.now or self.log.items):
+            return CHANGED
+        for tick, item in self.log.items:
+            if effect < Effect.WRITES and not isinstance(item, HELD_BACK):
+                return f"{CHANGED}: {item} at tick {tick}"
+        goal = (vm.clock.now // _GRID_TICKS + 1) * _GRID_TICKS
+        ours, expected = run_to(control, goal), self._expected(goal)
+        if ours != expected:
+            return f"{CHANGED}, as its run shows: tick {ours[0]} instead of {expected[0]}"
+        return ""
+
+    def _expected(self, goal: int) -> tuple[int, str]:
+        """The tick and the state hash of a machine to which only happens what is in the log."""
+        if self.log.items:
+            return replayed(self.log.items, goal)
+        if goal not in self._undisturbed:
+            self._undisturbed[goal] = replayed([], goal)
+        return self._undisturbed[goal]
 
     def close(self) -> None:
         """The end of the machine."""
         self.machine.control.close()
         self.machine.vm.close()
+
+
+def replayed(items: Sequence[tuple[int, Influence]], goal: int) -> tuple[int, str]:
+    """A machine without a debugger at tick `goal`."""
+    machine = Machine(PROGRAM)
+    machine.vm.door.replay = Replay(make_header({}, {}), list(items), None)
+    try:
+        return run_to(machine.control, goal)
+    finally:
+        machine.control.close()
+        machine.vm.close()
 
 
 def machine_to_fuzz(_: Description) -> MachineSubject:
