@@ -16,7 +16,6 @@ runnable vCPUs are held.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
@@ -85,6 +84,7 @@ class Scheduler:
         """vCPUs whose breakpoint was just reported: it is passed over until they have done one tick."""
         self.mask = StepMask(cpus, board.clock, influence)
         self._interrupted: tuple[int, int] | None = None
+        self._engine = engine
         self._cpus = cpus
         self._others = [[v for v in range(len(cpus)) if v != current] for current in range(len(cpus))]
         self._board = board
@@ -106,7 +106,7 @@ class Scheduler:
 
     def run(self, goal: Goal) -> Outcome:
         """Run until `goal` holds or something happens that its owner must decide."""
-        self.refresh()
+        self._look_again()
         self.settle()
         try:
             return self._run(goal)
@@ -152,10 +152,13 @@ class Scheduler:
             cpu.kick()
 
     def refresh(self) -> None:
-        """Forget what was derived from CPU and board state: somebody else may have changed it."""
+        """Forget what was derived from CPU and board state: somebody else has changed it."""
+        self._look_again()
+        self._bus.forget()
+
+    def _look_again(self) -> None:
         self._alone = None
         self._access.attention = True
-        self._bus.forget()
 
     def reset(self) -> None:
         """Machine reset."""
@@ -232,7 +235,7 @@ class Scheduler:
     # --- one entry ---------------------------------------------------------------------------------
 
     def _take_turns(self, until: int | None) -> int | None:
-        """Whole quanta in turn while nothing else happens: what `_run_vcpu` does, in a tenth of the time.
+        """Whole quanta in turn while nothing else happens: what `_run_vcpu` does, by the engine alone.
 
         Between two device accesses, timers and exits nobody's state changes but that of the vCPU that runs:
         who can run and who has an interrupt pending need not be asked again. If the current vCPU has left
@@ -245,23 +248,15 @@ class Scheduler:
         bound = NEVER if until is None else until
         if deadline is not None and deadline < bound:
             bound = deadline
-        ring = [(vcpu, cpus[vcpu]) for vcpu in self._in_turn() if self._ready.runnable(vcpu)]
-        for vcpu, cpu in ring:
-            cpu.control.intr_line = int(self._board.interrupt_pending(vcpu))
-            cpu.control.mask_hwintr = 0
-            cpu.control.pause_exit = 1
-        now, ticks = clock.now, self.remaining
-        for vcpu, cpu in itertools.cycle(ring):
-            self.current = vcpu
-            if now + ticks > bound or self._stop_requested:
-                break
-            if not cpu.run_for(now, ticks):
-                clock.now, self.remaining = now, ticks
-                return now - cpu.control.time_base
-            now += ticks
-            ticks = QUANTUM
-        clock.now, self.remaining = now, ticks
-        return None
+        ring = tuple(filter(self._ready.runnable, self._in_turn()))
+        for vcpu in ring:
+            control = cpus[vcpu].control
+            control.intr_line = int(self._board.interrupt_pending(vcpu))
+            control.mask_hwintr = 0
+            control.pause_exit = 1
+        turns = self._engine.run_turns(ring, clock.now, self.remaining, QUANTUM, bound)
+        self.current, clock.now, self.remaining = ring[turns.place], turns.now, turns.left
+        return turns.now - cpus[self.current].control.time_base if turns.cut_short else None
 
     def _in_turn(self) -> Iterator[int]:
         """All vCPUs from the current one on."""

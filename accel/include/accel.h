@@ -215,9 +215,20 @@ typedef struct {
  * injected in its place. */
 int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit);
 
-/* The same for at most `ticks` ticks from machine tick `now` on, of which it makes time_base. Returns the kind of the exit, or
- * -1 where accel_run() would refuse. */
-int accel_run_for(accel_cpu *c, uint64_t now, uint64_t ticks, accel_exit *exit);
+/* Whose turn it is in a ring of CPUs, since when, and for how long. */
+typedef struct {
+    uint64_t now;   /* machine tick */
+    uint64_t left;  /* ticks until the turn is over */
+    uint32_t index; /* of the CPU in the ring */
+    uint32_t turns; /* counts those that were used up */
+} accel_turns;
+
+/* Runs the CPUs of a ring one after the other, each for its turn of `quantum` ticks (the first for what is left of its
+ * own), its time_base made from the machine tick at which it begins. Returns the kind of the exit of the CPU `index`,
+ * which has had fewer ticks than were left; or DEADLINE, and nobody has run since, when the next turn would end behind
+ * machine tick `bound`; or -1 where accel_run() would refuse, or without a CPU or a quantum. accel_stop() on any CPU
+ * ends it within a round. */
+int accel_run_turns(accel_cpu *const *ring, uint32_t count, uint64_t quantum, uint64_t bound, accel_turns *turns, accel_exit *exit);
 
 /* Answers the read (IN, MMIO read, RDMSR) or acknowledges the WRMSR of the last exit. The next
  * accel_run() executes the instruction again with all answers so far. */

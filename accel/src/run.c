@@ -564,10 +564,22 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     return ACCEL_OK;
 }
 
-int accel_run_for(accel_cpu *c, uint64_t now, uint64_t ticks, accel_exit *exit) {
-    c->ctl.time_base = (s64)(now - c->ticks);
-    u64 room = ~0ull - c->ticks;
-    return accel_run(c, c->ticks + (ticks < room ? ticks : room), exit) == ACCEL_OK ? (int)exit->kind : -1;
+int accel_run_turns(accel_cpu *const *ring, uint32_t count, uint64_t quantum, uint64_t bound, accel_turns *turns, accel_exit *exit) {
+    accel_turns t = *turns;
+    int kind = t.index < count && quantum ? ACCEL_EXIT_DEADLINE : -1;
+    while (kind == ACCEL_EXIT_DEADLINE && t.now <= bound && t.left <= bound - t.now) {
+        accel_cpu *c = ring[t.index];
+        c->ctl.time_base = (s64)(t.now - c->ticks);
+        u64 room = ~0ull - c->ticks;
+        kind = accel_run(c, c->ticks + (t.left < room ? t.left : room), exit) == ACCEL_OK ? (int)exit->kind : -1;
+        if (kind != ACCEL_EXIT_DEADLINE) break;
+        t.now += t.left;
+        t.left = quantum;
+        t.index = (t.index + 1) % count;
+        t.turns++;
+    }
+    *turns = t;
+    return kind;
 }
 
 int accel_answer(accel_cpu *c, uint64_t value) {

@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 
 from gdbstub.evaluator import holds
 from gdbstub.predicate import MAX_DEPTH, Instruction, Op, Program
-from hv.engines.base import Access, AddressSpace, CpuModel, Engine, EngineCpu, PointLimits, WatchAccess
+from hv.engines.base import Access, AddressSpace, CpuModel, Engine, EngineCpu, PointLimits, Turns, WatchAccess
 from hv.exits import Bpt, BptSource, Exit, Mtrap, Watch, WatchHit, WriteOrigin
 
 _INT3: Final = 0xCC
@@ -66,6 +66,15 @@ class _PlantedEngine:
         cpu = self._engine.add_cpu(index, count, model, tsc_hz, seed)
         self._cpus.append(cpu)
         return cast(EngineCpu, _PlantedCpu(self, cpu, index))
+
+    def run_turns(self, ring: tuple[int, ...], now: int, left: int, quantum: int, bound: int) -> Turns:
+        place = 0
+        while now + left <= bound:  # after each turn other pages may be mapped, and more to plant
+            self.plant(self._cpus[ring[place]])
+            if self._engine.run_turns((ring[place],), now, left, quantum, now + left).cut_short:
+                return Turns(place, now, left, True)
+            place, now, left = (place + 1) % len(ring), now + left, quantum
+        return Turns(place, now, left, False)
 
     # --- points ------------------------------------------------------------------------------------
 
@@ -251,10 +260,6 @@ class _PlantedCpu:
         linear = int.from_bytes(self._cpu.read_register("linear_pc"), "little")
         found = self._cpu.translate(linear)
         return linear, found.gpa if found is not None and self._engine.is_planted(found.gpa) else None
-
-    def run_for(self, now: int, ticks: int) -> bool:
-        self._engine.plant(self._cpu)
-        return self._cpu.run_for(now, ticks)
 
     def run(self, until: int, access: Access) -> Exit:
         self._engine.plant(self._cpu)

@@ -195,6 +195,17 @@ class Control(Protocol):
     time_base: int
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Where CPUs that ran in turn have stopped: the place in the ring of the one whose turn it is, the
+    machine tick at which that turn began, and how many ticks it has. `cut_short`: it has had some of them."""
+
+    place: int
+    now: int
+    left: int
+    cut_short: bool
+
+
 class EngineCpu(Protocol):
     """One CPU. Register values are bytes in little-endian order, of the size `register_size` gives."""
 
@@ -207,13 +218,6 @@ class EngineCpu(Protocol):
         """Run until the tick count reaches `until` (or what `access.until` becomes) or something happens.
 
         When it returns, no device access is outstanding. `EngineError` if the engine breaks its contract.
-        """
-        ...
-
-    def run_for(self, now: int, ticks: int) -> bool:
-        """Run `ticks` ticks from machine tick `now` on; True when they have passed and nothing happened.
-
-        After False something has, after fewer ticks: `run` has to be called next, and says what.
         """
         ...
 
@@ -313,6 +317,13 @@ class Engine(Protocol):
 
     def set_a20(self, enabled: bool) -> None:
         """The A20 gate."""
+        ...
+
+    def run_turns(self, ring: tuple[int, ...], now: int, left: int, quantum: int, bound: int) -> Turns:
+        """Run the CPUs of `ring` one after the other from machine tick `now` on: the first for `left` ticks,
+        each that follows for `quantum`, until a turn would end behind machine tick `bound`, or one is cut
+        short by whatever makes `EngineCpu.run` return. That CPU's `run` has to be called next, and says what.
+        """
         ...
 
     def read_physical(self, gpa: int, size: int) -> bytes | None:

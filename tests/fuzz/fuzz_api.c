@@ -214,6 +214,19 @@ static void run(accel_cpu *c, struct input *in) {
     if (kind & 8) accel_answer(c, take64(in));
 }
 
+/* All CPUs in turn, for a few turns. The control blocks stay as they were filled. */
+static void turns(struct machine *h, struct input *in) {
+    uint8_t kind = take8(in);
+    accel_turns t = {.now = kind & 1 ? number(in) : 0, .left = kind & 2 ? 0 : take8(in), .index = kind >> 2 & 3};
+    uint64_t quantum = kind >> 4, begin = t.now, bound = kind & 0x80 ? number(in) : begin + take8(in);
+    if (bound > begin + TICKS_MAX && h->cpus) accel_stop(h->cpu[0]); /* returns within a round */
+    accel_exit e;
+    int status = accel_run_turns(h->cpu, h->cpus, quantum, bound, &t, &e);
+    CHECK(status >= -1 && status < ACCEL_EXIT_KINDS, "%d", status);
+    CHECK(status != -1 || t.turns || (t.now == begin && t.index == (kind >> 2 & 3)), "moved though refused");
+    CHECK(!t.turns || (t.index < h->cpus && t.now <= bound), "turn of %u at %llu", t.index, (unsigned long long)t.now);
+}
+
 /* Saved states with some bytes changed, the size announced rightly or not. */
 static void states(struct shim *s, accel_cpu *c) {
     struct input *in = &s->in;
@@ -328,7 +341,7 @@ static void names(struct input *in) {
 
 /* ---- calls ---------------------------------------------------------------------------------------------------------- */
 
-enum { ADD_SLOT, REMOVE_SLOT, ACCESS, CODE, EPOCHS, ADD_CPU, A20, POINTS, NAMES, CONDITIONS, FREE, FIRST_CPU_CALL,
+enum { ADD_SLOT, REMOVE_SLOT, ACCESS, CODE, EPOCHS, ADD_CPU, A20, POINTS, NAMES, CONDITIONS, TURNS, FREE, FIRST_CPU_CALL,
        REGISTERS = FIRST_CPU_CALL, MSRS, CONTROL, RUN, RUN_AGAIN, STATES, LOOK, RESET, ANSWER, BRANCHES, SEVERAL, LINEAR, CALLS };
 
 static void machine_call(struct machine *h, struct input *in, unsigned call) {
@@ -343,6 +356,7 @@ static void machine_call(struct machine *h, struct input *in, unsigned call) {
     case POINTS: points(h, in); break;
     case NAMES: names(in); break;
     case CONDITIONS: conditions(h, in); break;
+    case TURNS: turns(h, in); break;
     default: close_machine(h); break;
     }
 }

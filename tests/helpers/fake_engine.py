@@ -20,7 +20,16 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
-from hv.engines.base import Access, AddressSpace, Branch, CpuModel, PointLimits, Translation, WatchAccess
+from hv.engines.base import (
+    Access,
+    AddressSpace,
+    Branch,
+    CpuModel,
+    PointLimits,
+    Translation,
+    Turns,
+    WatchAccess,
+)
 from hv.exits import (
     Bpt,
     BptSource,
@@ -211,7 +220,8 @@ class FakeCpu:
             if found is not None:
                 return found
 
-    def run_for(self, now: int, ticks: int) -> bool:
+    def take_turn(self, now: int, ticks: int) -> bool:
+        """Whether it has used up its turn."""
         self.block.time_base = now - self.count
         end = self.count + ticks
         while self.count < end:
@@ -337,6 +347,14 @@ class FakeEngine:
 
     def set_a20(self, enabled: bool) -> None:
         self.a20 = enabled
+
+    def run_turns(self, ring: tuple[int, ...], now: int, left: int, quantum: int, bound: int) -> Turns:
+        place = 0
+        while now + left <= bound:
+            if not self.cpus[ring[place]].take_turn(now, left):
+                return Turns(place, now, left, True)
+            place, now, left = (place + 1) % len(ring), now + left, quantum
+        return Turns(place, now, left, False)
 
     def read_physical(self, gpa: int, size: int) -> bytes | None:
         return bytes(self.ram[gpa : gpa + size]) if gpa + size <= len(self.ram) else None

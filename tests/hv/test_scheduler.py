@@ -148,13 +148,13 @@ def test_a_halt_among_whole_quanta_ends_the_turn() -> None:
 def test_a_stop_request_ends_whole_quanta(monkeypatch: pytest.MonkeyPatch) -> None:
     vm = two_busy_cpus(loop(length=9), loop(length=9))
     cpu = vm.fake_engine.cpus[1]
-    run_for = cpu.run_for
+    take_turn = cpu.take_turn
 
     def kicked(now: int, ticks: int) -> bool:
         vm.scheduler.request_stop()
-        return run_for(now, ticks)
+        return take_turn(now, ticks)
 
-    monkeypatch.setattr(cpu, "run_for", kicked)
+    monkeypatch.setattr(cpu, "take_turn", kicked)
     assert isinstance(vm.run(Goal()), Kicked)
 
 

@@ -50,12 +50,12 @@ class ExitTimes:
         self._kind = record.kind
         return status
 
-    def run_for(self, cpu: Any, now: int, ticks: int, record: Any) -> int:
-        """accel_run_for() with the clock stopped."""
+    def run_turns(self, ring: Any, count: int, quantum: int, bound: int, turns: Any, record: Any) -> int:
+        """accel_run_turns() with the clock stopped."""
         self.seconds[self._kind] += time.perf_counter() - self._left_at
-        kind: int = lib.accel_run_for(cpu, now, ticks, record)
+        kind: int = lib.accel_run_turns(ring, count, quantum, bound, turns, record)
         self._left_at = time.perf_counter()
-        self._kind = record.kind
+        self._kind = max(kind, _DEADLINE)
         return kind
 
 
@@ -65,9 +65,6 @@ class SoftCpu:
     def __init__(self, handle: Any, registers: RegisterTable, times: ExitTimes | None = None) -> None:
         self._cpu = handle
         self._run: Callable[[Any, int, Any], int] = lib.accel_run if times is None else times.run
-        self._run_for: Callable[[Any, int, int, Any], int] = (
-            lib.accel_run_for if times is None else times.run_for
-        )
         self._left = False
         self._exit = ffi.new("accel_exit *")
         self._registers = registers
@@ -77,6 +74,11 @@ class SoftCpu:
         self._piece = ffi.new("uint8_t[]", _PIECE)
         self._save_size: int = lib.accel_cpu_save_size()
         self.exit_counts = [0] * len(EXIT_NAMES)
+
+    @property
+    def handle(self) -> Any:
+        """The core's own name for it."""
+        return self._cpu
 
     @property
     def control(self) -> Control:
@@ -125,16 +127,10 @@ class SoftCpu:
             if answering and until <= ticks:
                 until = ticks + 1
 
-    def run_for(self, now: int, ticks: int) -> bool:
-        """See `EngineCpu.run_for`."""
-        kind = self._run_for(self._cpu, now, ticks, self._exit)
-        if kind == _DEADLINE:
-            self.exit_counts[_DEADLINE] += 1
-            return True
-        if kind < 0:
-            raise EngineError("the core refused to run")
+    def has_left(self, record: Any) -> None:
+        """It ran in turn with others, and left the core with the exit `record`, which `run` is to handle."""
+        self._exit[0] = record[0]
         self._left = True
-        return False
 
     def _answer_msr(self, ticks: int, access: Access, write: bool) -> None:
         record = self._exit

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from accel import ffi, lib
-from hv.engines.base import AddressSpace, CpuModel, PointLimits, WatchAccess
+from hv.engines.base import AddressSpace, CpuModel, PointLimits, Turns, WatchAccess
 from hv.engines.soft.cpu import ExitTimes, SoftCpu, check
 from hv.engines.soft.exits import EXIT_NAMES
 from hv.engines.soft.limits import limits_record
 from hv.engines.soft.registers import RegisterTable
-from hv.errors import ConfigError
+from hv.errors import ConfigError, EngineError
 from hv.exits import WriteOrigin
 
 _PAGES_PER_CALL: Final = 8192
@@ -20,7 +21,7 @@ class SoftEngine:
     """A machine of the core: its memory, breakpoints and CPUs. `timed`: measure what exits cost the host."""
 
     def __init__(self, *, timed: bool = False) -> None:
-        self._times = ExitTimes() if timed else None
+        self._times = times = ExitTimes() if timed else None
         out = ffi.new("accel_machine **")
         if lib.accel_machine_new(out) != lib.ACCEL_OK:
             raise ConfigError("the host has no memory for a machine")
@@ -28,6 +29,10 @@ class SoftEngine:
         self._registers = RegisterTable()
         self._cpus: list[SoftCpu] = []
         self._pages = ffi.new("uint64_t[]", _PAGES_PER_CALL)
+        self._run_turns: Callable[..., int] = lib.accel_run_turns if times is None else times.run_turns
+        self._rings: dict[tuple[int, ...], Any] = {}
+        self._turns = ffi.new("accel_turns *")
+        self._exit = ffi.new("accel_exit *")
 
     def add_cpu(self, index: int, count: int, model: CpuModel, tsc_hz: int, seed: int) -> SoftCpu:
         """See `Engine.add_cpu`."""
@@ -57,6 +62,21 @@ class SoftEngine:
     def set_a20(self, enabled: bool) -> None:
         """See `Engine.set_a20`."""
         check(lib.accel_a20(self._machine, int(enabled)), "switch A20")
+
+    def run_turns(self, ring: tuple[int, ...], now: int, left: int, quantum: int, bound: int) -> Turns:
+        """See `Engine.run_turns`."""
+        cpus = self._rings.get(ring)
+        if cpus is None:
+            cpus = ffi.new("accel_cpu *[]", [self._cpus[index].handle for index in ring])
+            self._rings[ring] = cpus
+        turns = self._turns
+        turns.now, turns.left, turns.index = now, left, 0
+        kind = self._run_turns(cpus, len(ring), quantum, bound, turns, self._exit)
+        if kind < 0:
+            raise EngineError("the core refused to run")
+        if kind != lib.ACCEL_EXIT_DEADLINE:
+            self._cpus[ring[turns.index]].has_left(self._exit)
+        return Turns(turns.index, turns.now, turns.left, kind != lib.ACCEL_EXIT_DEADLINE)
 
     def read_physical(self, gpa: int, size: int) -> bytes | None:
         """See `Engine.read_physical`."""
