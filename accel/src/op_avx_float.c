@@ -5,6 +5,7 @@
  */
 #pragma GCC target("sse4.2")
 #include "avx.h"
+#include "fp_range.h"
 
 /* Volatile asm statements keep their order among themselves, so these may be separate. */
 #define LOAD_MXCSR(e) __asm__ volatile("ldmxcsr %0" : : "m"((e).run))
@@ -14,7 +15,7 @@
 #define LANE(text, r, load, s, p) __asm__ volatile(text : "+x"(r) : "x"(load(s)), "x"(ld16(p)))
 
 /* fast_NAME and slow_NAME. two: whether there is a second lane; stride: bytes of the source that a lane takes; pack: a
- * lane gives 8 bytes. lane, bytes: where a lane's result may be denormal (see FP_PAIR). */
+ * lane gives 8 bytes. what, lane, bytes: what the results of a lane are (fp_range.h); xyz: a macro that orders the operands. */
 #define FP_BODY(first, load, stride, two, text) \
     const u8 *d = c->v[o->reg], *p = c->v[o->vvvv]; \
     (void)d, (void)p; \
@@ -28,7 +29,12 @@
     u8 *to = c->v[o->reg]; \
     st16(to, pack ? _mm_unpacklo_epi64(r0, r1) : r0); \
     st16(to + 16, pack ? _mm_setzero_si128() : r1);
-#define FP_FUNCTIONS(name, first, load, stride, two, pack, text, lane, bytes) \
+#define XYZ_PS(d, p, s) p, s, NULL
+#define XYZ_S(d, p, s) NULL, s, NULL
+#define XYZ_132(d, p, s) d, s, p
+#define XYZ_213(d, p, s) p, d, s
+#define XYZ_231(d, p, s) p, s, d
+#define FP_FUNCTIONS(name, first, load, stride, two, pack, text, what, lane, bytes, xyz) \
     INLINE bool fast_##name(accel_cpu *c, const struct op *o, const u8 *s) { \
         if (unlikely(!c->fp_live)) return false; \
         FP_BODY(first, load, stride, two, text) \
@@ -41,7 +47,10 @@
         LOAD_MXCSR(e); \
         FP_BODY(first, load, stride, two, text) \
         TAKE_MXCSR(e); \
-        if (!fp_end(c, &e, fp_tiny(r0, lane, bytes) || fp_tiny(r1, lane, bytes))) return false; \
+        const vec r[2] = {r0, r1}; \
+        const struct fp_lanes l[2] = {{what, lane, bytes, xyz(d, p, s)}, {what, lane, bytes, xyz(d + 16, p + 16, s + (stride))}}; \
+        fp_range(c, &e, (two) ? 2 : 1, r, l); \
+        if (!fp_end(c, &e)) return false; \
         FP_STORE(pack) \
         return true; \
     }
@@ -64,53 +73,53 @@
     FP_HANDLER_FAST(name, f, ea_f, width) \
     FP_HANDLER_FAST(name, x, ea_x, width)
 
-#define PACKED(name, first, text, lane, bytes) \
-    FP_FUNCTIONS(name, first, ld16, 16, OP_L(o), 0, text, lane, bytes) \
+#define PACKED(name, first, text, what, lane, xyz) \
+    FP_FUNCTIONS(name, first, ld16, 16, OP_L(o), 0, text, what, lane, 16, xyz) \
     FP_HANDLERS(name, avx_width(o))
-#define SCALAR(name, first, size, text, tiny) \
-    FP_FUNCTIONS(name, first, ld##size, 16, 0, 0, text, size, tiny) \
+#define SCALAR(name, first, size, text, what, xyz) \
+    FP_FUNCTIONS(name, first, ld##size, 16, 0, 0, text, what, size, size, xyz) \
     FP_HANDLERS(name, size)
 
 /* ---- arithmetic: the first source is VEX.vvvv ---- */
 
-#define ALL(op, tiny) \
-    PACKED(v##op##ps, p, #op "ps %1,%0", 4, (tiny) ? 16 : 0) \
-    PACKED(v##op##pd, p, #op "pd %1,%0", 8, (tiny) ? 16 : 0) \
-    SCALAR(v##op##ss, p, 4, #op "ss %1,%0", (tiny) ? 4 : 0) \
-    SCALAR(v##op##sd, p, 8, #op "sd %1,%0", (tiny) ? 8 : 0)
-ALL(add, 1)
-ALL(sub, 1)
-ALL(mul, 1)
-ALL(div, 1)
-ALL(min, 0)
-ALL(max, 0)
-ALL(sqrt, 0)
-PACKED(vhaddps, p, "haddps %1,%0", 4, 16)
-PACKED(vhaddpd, p, "haddpd %1,%0", 8, 16)
-PACKED(vhsubps, p, "hsubps %1,%0", 4, 16)
-PACKED(vhsubpd, p, "hsubpd %1,%0", 8, 16)
-PACKED(vaddsubps, p, "addsubps %1,%0", 4, 16)
-PACKED(vaddsubpd, p, "addsubpd %1,%0", 8, 16)
+#define ALL(name, what) \
+    PACKED(v##name##ps, p, #name "ps %1,%0", what, 4, XYZ_PS) \
+    PACKED(v##name##pd, p, #name "pd %1,%0", what, 8, XYZ_PS) \
+    SCALAR(v##name##ss, p, 4, #name "ss %1,%0", what, XYZ_PS) \
+    SCALAR(v##name##sd, p, 8, #name "sd %1,%0", what, XYZ_PS)
+ALL(add, FP_ADD)
+ALL(sub, FP_SUB)
+ALL(mul, FP_MUL)
+ALL(div, FP_DIV)
+ALL(min, FP_NONE)
+ALL(max, FP_NONE)
+ALL(sqrt, FP_NONE)
+PACKED(vhaddps, p, "haddps %1,%0", FP_ADD | FP_PAIRS, 4, XYZ_PS)
+PACKED(vhaddpd, p, "haddpd %1,%0", FP_ADD | FP_PAIRS, 8, XYZ_PS)
+PACKED(vhsubps, p, "hsubps %1,%0", FP_SUB | FP_PAIRS, 4, XYZ_PS)
+PACKED(vhsubpd, p, "hsubpd %1,%0", FP_SUB | FP_PAIRS, 8, XYZ_PS)
+PACKED(vaddsubps, p, "addsubps %1,%0", FP_ADD | FP_TURNS, 4, XYZ_PS)
+PACKED(vaddsubpd, p, "addsubpd %1,%0", FP_ADD | FP_TURNS, 8, XYZ_PS)
 
 /* ---- conversions ---- */
 
 #define WIDENING(name, text) \
-    FP_FUNCTIONS(name, p, ld8, 8, OP_L(o), 0, text, 8, 0) \
+    FP_FUNCTIONS(name, p, ld8, 8, OP_L(o), 0, text, FP_NONE, 8, 16, XYZ_S) \
     FP_HANDLERS(name, avx_width(o) / 2)
-#define NARROWING(name, text, bytes) \
-    FP_FUNCTIONS(name, p, ld16, 16, OP_L(o), 1, text, 4, bytes) \
+#define NARROWING(name, text, what) \
+    FP_FUNCTIONS(name, p, ld16, 16, OP_L(o), 1, text, what, 4, 8, XYZ_S) \
     FP_HANDLERS(name, avx_width(o))
 WIDENING(vcvtps2pd, "cvtps2pd %1,%0")
 WIDENING(vcvtdq2pd, "cvtdq2pd %1,%0")
 WIDENING(vcvtph2ps, "vcvtph2ps %1,%0")
-NARROWING(vcvtpd2ps, "cvtpd2ps %1,%0", 8)
-NARROWING(vcvtpd2dq, "cvtpd2dq %1,%0", 0)
-NARROWING(vcvttpd2dq, "cvttpd2dq %1,%0", 0)
-PACKED(vcvtdq2ps, p, "cvtdq2ps %1,%0", 4, 0)
-PACKED(vcvtps2dq, p, "cvtps2dq %1,%0", 4, 0)
-PACKED(vcvttps2dq, p, "cvttps2dq %1,%0", 4, 0)
-SCALAR(vcvtss2sd, p, 4, "cvtss2sd %1,%0", 0)
-FP_FUNCTIONS(vcvtsd2ss, p, ld8, 16, 0, 0, "cvtsd2ss %1,%0", 4, 4)
+NARROWING(vcvtpd2ps, "cvtpd2ps %1,%0", FP_NARROW)
+NARROWING(vcvtpd2dq, "cvtpd2dq %1,%0", FP_NONE)
+NARROWING(vcvttpd2dq, "cvttpd2dq %1,%0", FP_NONE)
+PACKED(vcvtdq2ps, p, "cvtdq2ps %1,%0", FP_NONE, 4, XYZ_S)
+PACKED(vcvtps2dq, p, "cvtps2dq %1,%0", FP_NONE, 4, XYZ_S)
+PACKED(vcvttps2dq, p, "cvttps2dq %1,%0", FP_NONE, 4, XYZ_S)
+SCALAR(vcvtss2sd, p, 4, "cvtss2sd %1,%0", FP_NONE, XYZ_S)
+FP_FUNCTIONS(vcvtsd2ss, p, ld8, 16, 0, 0, "cvtsd2ss %1,%0", FP_NARROW, 4, 4, XYZ_S)
 FP_HANDLERS(vcvtsd2ss, 8)
 
 #define FROM_GPR(name, N, insn) \
@@ -121,7 +130,7 @@ FP_HANDLERS(vcvtsd2ss, 8)
         LOAD_MXCSR(e); \
         __asm__ volatile(insn " %1,%0" : "+x"(r) : "r"(v)); \
         TAKE_MXCSR(e); \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         st16z(c->v[o->reg], r); \
         return true; \
     } \
@@ -134,15 +143,6 @@ FROM_GPR(vcvtsi2ss, 32, "cvtsi2ssl")
 FROM_GPR(vcvtsi2ss, 64, "cvtsi2ssq")
 FROM_GPR(vcvtsi2sd, 32, "cvtsi2sdl")
 FROM_GPR(vcvtsi2sd, 64, "cvtsi2sdq")
-
-/* A result is denormal, which counts while underflow is unmasked. */
-static bool half_tiny(const u8 *halves) {
-    for (unsigned i = 0; i < 16; i += 2) {
-        u16 h = (u16)(halves[i] | halves[i + 1] << 8);
-        if ((h & 0x3ff) && !(h & 0x7c00)) return true;
-    }
-    return false;
-}
 
 /* VCVTPS2PH: imm[2] takes the rounding mode from MXCSR, else it is imm[1:0]; the host's instruction always takes it from
  * there. The destination is ModRM.rm, half as long as the source. */
@@ -157,7 +157,10 @@ static bool to_half(accel_cpu *c, const struct op *o, u8 *out) {
     if (OP_L(o)) __asm__ volatile("vcvtps2ph $4,%1,%0" : "=x"(r1) : "x"(ld16(s + 16)));
     TAKE_MXCSR(e);
     st16(out, _mm_unpacklo_epi64(r0, r1));
-    return fp_end(c, &e, half_tiny(out));
+    const vec r[2] = {r0, r1};
+    const struct fp_lanes l[2] = {{FP_HALF, 2, 8, NULL, s, NULL}, {FP_HALF, 2, 8, NULL, s + 16, NULL}};
+    fp_range(c, &e, OP_L(o) ? 2 : 1, r, l);
+    return fp_end(c, &e);
 }
 SLOW_HANDLER(h_vcvtps2ph_r) {
     u8 r[16];
@@ -175,20 +178,21 @@ SLOW_HANDLER(h_vcvtps2ph_m) {
 
 /* ---- fused multiply-add: the destination is also a source ---- */
 
-#define FMA_ORDER(op, order) \
-    PACKED(v##op##order##ps, d, "v" #op #order "ps %1,%2,%0", 4, 16) \
-    PACKED(v##op##order##pd, d, "v" #op #order "pd %1,%2,%0", 8, 16)
-#define FMA_SCALAR(op, order) \
-    SCALAR(v##op##order##ss, d, 4, "v" #op #order "ss %1,%2,%0", 4) \
-    SCALAR(v##op##order##sd, d, 8, "v" #op #order "sd %1,%2,%0", 8)
-#define FMA_PACKED(op) FMA_ORDER(op, 132) FMA_ORDER(op, 213) FMA_ORDER(op, 231)
-#define FMA(op) FMA_PACKED(op) FMA_SCALAR(op, 132) FMA_SCALAR(op, 213) FMA_SCALAR(op, 231)
-FMA(fmadd)
-FMA(fmsub)
-FMA(fnmadd)
-FMA(fnmsub)
-FMA_PACKED(fmaddsub)
-FMA_PACKED(fmsubadd)
+#define FMA_ORDER(name, order, what) \
+    PACKED(v##name##order##ps, d, "v" #name #order "ps %1,%2,%0", what, 4, XYZ_##order) \
+    PACKED(v##name##order##pd, d, "v" #name #order "pd %1,%2,%0", what, 8, XYZ_##order)
+#define FMA_SCALAR(name, order, what) \
+    SCALAR(v##name##order##ss, d, 4, "v" #name #order "ss %1,%2,%0", what, XYZ_##order) \
+    SCALAR(v##name##order##sd, d, 8, "v" #name #order "sd %1,%2,%0", what, XYZ_##order)
+#define FMA_PACKED(name, what) FMA_ORDER(name, 132, what) FMA_ORDER(name, 213, what) FMA_ORDER(name, 231, what)
+#define FMA(name, what) \
+    FMA_PACKED(name, what) FMA_SCALAR(name, 132, what) FMA_SCALAR(name, 213, what) FMA_SCALAR(name, 231, what)
+FMA(fmadd, FP_FMA)
+FMA(fmsub, FP_FMA | FP_MINUS)
+FMA(fnmadd, FP_FMA | FP_NEGATED)
+FMA(fnmsub, FP_FMA | FP_NEGATED | FP_MINUS)
+FMA_PACKED(fmaddsub, FP_FMA | FP_TURNS)
+FMA_PACKED(fmsubadd, FP_FMA | FP_TURNS | FP_MINUS)
 
 /* ---- compares: 32 predicates ---- */
 
@@ -217,7 +221,7 @@ FMA_PACKED(fmsubadd)
         r0 = name##_lane(ld16(p), load(s), (unsigned)o->imm); \
         if (two) r1 = name##_lane(ld16(p + 16), load(s + 16), (unsigned)o->imm); \
         TAKE_MXCSR(e); \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         FP_STORE(0) \
         return true; \
     } \
@@ -242,7 +246,7 @@ COMPARE(vcmpsd, 8, false, ld8)
         FP_BODY(p, load, 16, two, text) \
         TAKE_MXCSR(e); \
         if (o->imm & 8) e.after &= ~(u32)MXCSR_PE; \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         FP_STORE(0) \
         return true; \
     } \
@@ -280,7 +284,7 @@ static vec lanes_mask(unsigned bits, unsigned element) {
             DOT_LANE(text, r1, ld16(p + 16), ld16(s + 16), use) \
         } \
         TAKE_MXCSR(e); \
-        if (c->fp_live && !fp_end(c, &e, false)) return false; \
+        if (c->fp_live && !fp_end(c, &e)) return false; \
         r0 = _mm_and_si128(_mm_shuffle_epi32(r0, broadcast), keep); \
         r1 = _mm_and_si128(_mm_shuffle_epi32(r1, broadcast), keep); \
         FP_STORE(0) \

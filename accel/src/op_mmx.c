@@ -5,7 +5,7 @@
  * The operations are the host's SSE ones on the low halves of XMM registers.
  */
 #pragma GCC target("sse4.2")
-#include "vec.h"
+#include "fp_range.h"
 #include "fpu.h"
 
 INLINE u8 *mm(accel_cpu *c, unsigned n) { return c->fpu.st[n & 7]; }
@@ -240,12 +240,12 @@ MMX_OP(palignr, 8, align_right(a, b, (u8)o->imm))
  * CVTPI2PS and CVTPI2PD touch the x87 state only when their source is an MMX register. The lanes that a packed SSE
  * conversion has in excess are zeros, which raise nothing. */
 
-FP_PAIR(cvtpi2ps, "cvtdq2ps", 4, 0)
-FP_PAIR(cvtpi2pd, "cvtdq2pd", 8, 0)
-FP_PAIR(cvtps2pi, "cvtps2dq", 4, 0)
-FP_PAIR(cvttps2pi, "cvttps2dq", 4, 0)
-FP_PAIR(cvtpd2pi, "cvtpd2dq", 4, 0)
-FP_PAIR(cvttpd2pi, "cvttpd2dq", 4, 0)
+FP_PAIR(cvtpi2ps, "cvtdq2ps", FP_NONE, 4, 16)
+FP_PAIR(cvtpi2pd, "cvtdq2pd", FP_NONE, 8, 16)
+FP_PAIR(cvtps2pi, "cvtps2dq", FP_NONE, 4, 16)
+FP_PAIR(cvttps2pi, "cvttps2dq", FP_NONE, 4, 16)
+FP_PAIR(cvtpd2pi, "cvtpd2dq", FP_NONE, 4, 16)
+FP_PAIR(cvttpd2pi, "cvttpd2dq", FP_NONE, 4, 16)
 
 #define FROM_MMX(name, bytes) \
     static bool name(accel_cpu *c, const struct op *o, vec b) { \

@@ -7,30 +7,18 @@
  * defined here.
  */
 #pragma GCC target("sse4.2")
-#include "vec.h"
+#include "fp_range.h"
 
 /* SDM vol. 1, "SSE and SSE2 SIMD Floating-Point Exceptions": with an unmasked pre-computation exception (IE, DE, ZE) the
- * post-computation ones are not looked at; unmasked underflow needs tininess alone. Not told apart: PE of an unmasked
- * overflow, which is always set here. */
-bool fp_end(accel_cpu *c, const struct fp_env *e, bool tiny) {
+ * post-computation ones are not looked at. */
+bool fp_end(accel_cpu *c, const struct fp_env *e) {
     u32 raised = e->after & MXCSR_FLAGS, unmasked = ~(c->mxcsr >> 7) & MXCSR_FLAGS;
-    if (tiny && (unmasked & MXCSR_UE)) raised |= MXCSR_UE;
     u32 early = raised & (MXCSR_IE | MXCSR_DE | MXCSR_ZE);
     if (early & unmasked) raised = early;
     c->mxcsr |= raised;
     if (c->fp_live) mxcsr_to_host(c->mxcsr);
     if (likely(!(raised & unmasked))) return true;
     return set_fault(c, c->cr4 & CR4_OSXMMEXCPT ? EX_XM : EX_UD, false, 0);
-}
-
-bool fp_tiny(vec v, unsigned lane, unsigned bytes) {
-    u8 b[16];
-    st16(b, v);
-    for (unsigned i = 0; i < bytes; i += lane) {
-        u64 bits = lane == 4 ? (u64)ld4u(b + i) << 33 : ld8u(b + i) << 1;
-        if (bits && !(bits >> (lane == 4 ? 56 : 53))) return true;
-    }
-    return false;
 }
 
 #define FP_HANDLER_FAST(name, form, ea, width, align) \
@@ -40,8 +28,8 @@ bool fp_tiny(vec v, unsigned lane, unsigned bytes) {
         if (unlikely(p == NULL || (lin & ((align) - 1)) || !fast_##name(c, c->v[o->reg], ld##width(p)))) return h_##name##_m(c, o); \
         NEXT(c, o); \
     }
-#define FP_OP(name, insn, width, align, lane, bytes) \
-    FP_PAIR(name, insn, lane, bytes) \
+#define FP_OP(name, insn, width, align, what, lane, bytes) \
+    FP_PAIR(name, insn, what, lane, bytes) \
     SLOW_HANDLER(h_##name##_s) { return slow_##name(c, c->v[o->reg], ld16(c->v[o->rm])); } \
     HANDLER(h_##name##_r) { \
         if (unlikely(!fast_##name(c, c->v[o->reg], ld16(c->v[o->rm])))) return h_##name##_s(c, o); \
@@ -57,45 +45,38 @@ bool fp_tiny(vec v, unsigned lane, unsigned bytes) {
 
 /* ---- arithmetic ---- */
 
-#define FP_ALL(op) \
-    FP_OP(op##ps, #op "ps", 16, 16, 4, 16) \
-    FP_OP(op##pd, #op "pd", 16, 16, 8, 16) \
-    FP_OP(op##ss, #op "ss", 4, 1, 4, 4) \
-    FP_OP(op##sd, #op "sd", 8, 1, 8, 8)
-FP_ALL(add)
-FP_ALL(sub)
-FP_ALL(mul)
-FP_ALL(div)
+#define FP_ALL(name, what) \
+    FP_OP(name##ps, #name "ps", 16, 16, what, 4, 16) \
+    FP_OP(name##pd, #name "pd", 16, 16, what, 8, 16) \
+    FP_OP(name##ss, #name "ss", 4, 1, what, 4, 4) \
+    FP_OP(name##sd, #name "sd", 8, 1, what, 8, 8)
+FP_ALL(add, FP_ADD)
+FP_ALL(sub, FP_SUB)
+FP_ALL(mul, FP_MUL)
+FP_ALL(div, FP_DIV)
+FP_ALL(min, FP_NONE)
+FP_ALL(max, FP_NONE)
+FP_ALL(sqrt, FP_NONE)
 
-/* These pass operands through or cannot underflow. */
-#define FP_ALL_EXACT(op) \
-    FP_OP(op##ps, #op "ps", 16, 16, 4, 0) \
-    FP_OP(op##pd, #op "pd", 16, 16, 8, 0) \
-    FP_OP(op##ss, #op "ss", 4, 1, 4, 0) \
-    FP_OP(op##sd, #op "sd", 8, 1, 8, 0)
-FP_ALL_EXACT(min)
-FP_ALL_EXACT(max)
-FP_ALL_EXACT(sqrt)
-
-FP_OP(haddps, "haddps", 16, 16, 4, 16)
-FP_OP(haddpd, "haddpd", 16, 16, 8, 16)
-FP_OP(hsubps, "hsubps", 16, 16, 4, 16)
-FP_OP(hsubpd, "hsubpd", 16, 16, 8, 16)
-FP_OP(addsubps, "addsubps", 16, 16, 4, 16)
-FP_OP(addsubpd, "addsubpd", 16, 16, 8, 16)
+FP_OP(haddps, "haddps", 16, 16, FP_ADD | FP_PAIRS, 4, 16)
+FP_OP(haddpd, "haddpd", 16, 16, FP_ADD | FP_PAIRS, 8, 16)
+FP_OP(hsubps, "hsubps", 16, 16, FP_SUB | FP_PAIRS, 4, 16)
+FP_OP(hsubpd, "hsubpd", 16, 16, FP_SUB | FP_PAIRS, 8, 16)
+FP_OP(addsubps, "addsubps", 16, 16, FP_ADD | FP_TURNS, 4, 16)
+FP_OP(addsubpd, "addsubpd", 16, 16, FP_ADD | FP_TURNS, 8, 16)
 
 /* ---- conversions between vectors ---- */
 
-FP_OP(cvtps2pd, "cvtps2pd", 8, 1, 8, 0)
-FP_OP(cvtpd2ps, "cvtpd2ps", 16, 16, 4, 8)
-FP_OP(cvtss2sd, "cvtss2sd", 4, 1, 8, 0)
-FP_OP(cvtsd2ss, "cvtsd2ss", 8, 1, 4, 4)
-FP_OP(cvtdq2ps, "cvtdq2ps", 16, 16, 4, 0)
-FP_OP(cvtps2dq, "cvtps2dq", 16, 16, 4, 0)
-FP_OP(cvttps2dq, "cvttps2dq", 16, 16, 4, 0)
-FP_OP(cvtdq2pd, "cvtdq2pd", 8, 1, 8, 0)
-FP_OP(cvtpd2dq, "cvtpd2dq", 16, 16, 4, 0)
-FP_OP(cvttpd2dq, "cvttpd2dq", 16, 16, 4, 0)
+FP_OP(cvtps2pd, "cvtps2pd", 8, 1, FP_NONE, 8, 16)
+FP_OP(cvtpd2ps, "cvtpd2ps", 16, 16, FP_NARROW, 4, 8)
+FP_OP(cvtss2sd, "cvtss2sd", 4, 1, FP_NONE, 8, 16)
+FP_OP(cvtsd2ss, "cvtsd2ss", 8, 1, FP_NARROW, 4, 4)
+FP_OP(cvtdq2ps, "cvtdq2ps", 16, 16, FP_NONE, 8, 16)
+FP_OP(cvtps2dq, "cvtps2dq", 16, 16, FP_NONE, 8, 16)
+FP_OP(cvttps2dq, "cvttps2dq", 16, 16, FP_NONE, 8, 16)
+FP_OP(cvtdq2pd, "cvtdq2pd", 8, 1, FP_NONE, 8, 16)
+FP_OP(cvtpd2dq, "cvtpd2dq", 16, 16, FP_NONE, 8, 16)
+FP_OP(cvttpd2dq, "cvttpd2dq", 16, 16, FP_NONE, 8, 16)
 
 /* ---- conversions from and to general registers ---- */
 
@@ -119,7 +100,7 @@ FP_OP(cvttpd2dq, "cvttpd2dq", 16, 16, 4, 0)
         struct fp_env e; \
         fp_begin(c, &e); \
         FP_SLOW(insn " %2,%0", "+x"(a), "r"(v)); \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         st16(d, a); \
         return true; \
     } \
@@ -159,7 +140,7 @@ CVTSI(cvtsi2sd, 64, "cvtsi2sdq")
         struct fp_env e; \
         fp_begin(c, &e); \
         FP_SLOW(#name " %2,%0", "=r"(v), "x"(b)); \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         put_##N(c, reg, v); \
         return true; \
     } \
@@ -207,7 +188,7 @@ CVT_GPR(cvttsd2si, 64, 8)
         fp_begin(c, &e); \
         __asm__ volatile("ldmxcsr %4\n\t" #name " %3,%2\n\tlahf\n\tseto %%al\n\tstmxcsr %1\n\tldmxcsr %5" \
                          : "=&a"(fl), "=m"(e.after) : "x"(ld16(d)), "x"(b), "m"(e.run), "m"(e.host) : "cc"); \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         c->flags_ax = fl; \
         return true; \
     } \
@@ -257,7 +238,7 @@ COMIS(ucomisd, 8)
         struct fp_env e; \
         fp_begin(c, &e); \
         CMP_CASES(SLOW, #name) \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         st16(d, a); \
         return true; \
     } \
@@ -289,7 +270,7 @@ CMP(cmpsd, 8, 1)
         if (!(imm & 4)) e.run = (e.run & ~(u32)MXCSR_RC) | (imm & 3) << 13; \
         FP_SLOW(#name " $4,%2,%0", "+x"(a), "x"(b)); \
         if (imm & 8) e.after &= ~(u32)MXCSR_PE; \
-        if (!fp_end(c, &e, false)) return false; \
+        if (!fp_end(c, &e)) return false; \
         st16(d, a); \
         return true; \
     } \
@@ -311,14 +292,16 @@ INLINE vec lanes_mask(unsigned bits, unsigned lane) {
     for (unsigned i = 0; i < 16; i++) m[i] = bits >> (i / lane) & 1 ? 0xff : 0;
     return ld16(m);
 }
-#define DOT_STEP(insn, used) \
+#define DOT_STEP(insn, what, used) \
     for (unsigned i = 0; i < n; i++) { \
-        FP_SLOW(insn " %2,%0", "+x"(x[i]), "x"(y[i])); \
+        vec r = x[i]; \
+        FP_SLOW(insn " %2,%0", "+x"(r), "x"(y[i])); \
+        fp_range(c, &e, 1, &r, &(struct fp_lanes){what, element, used, &x[i], &y[i], NULL}); \
         after |= e.after; \
-        tiny |= fp_tiny(x[i], element, used); \
+        x[i] = r; \
     } \
     e.after = after; \
-    if (!fp_end(c, &e, tiny)) return false
+    if (!fp_end(c, &e)) return false
 #define DOT_FOLD(low, high) \
     for (unsigned i = 0; i < n; i++) { \
         y[i] = _mm_and_si128(_mm_shuffle_epi32(x[i], high), keep); \
@@ -328,21 +311,20 @@ bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, un
     struct fp_env e;
     vec x[2], y[2], keep = _mm_set_epi64x(0, -1);
     u32 after = 0;
-    bool tiny = false;
     for (unsigned i = 0; i < n; i++) x[i] = a[i], y[i] = b[i];
     fp_begin(c, &e);
     if (element == 8) {
-        DOT_STEP("mulpd", 16);
+        DOT_STEP("mulpd", FP_MUL, 16);
         DOT_FOLD(0x44, 0xee)
-        DOT_STEP("addpd", 8);
+        DOT_STEP("addpd", FP_ADD, 8);
         return true;
     }
-    DOT_STEP("mulps", 16);
+    DOT_STEP("mulps", FP_MUL, 16);
     DOT_FOLD(0x08, 0x0d) /* elements 0 and 2, 1 and 3 */
-    DOT_STEP("addps", 8);
+    DOT_STEP("addps", FP_ADD, 8);
     keep = _mm_set_epi64x(0, 0xffffffff);
     DOT_FOLD(0x00, 0x01)
-    DOT_STEP("addps", 4);
+    DOT_STEP("addps", FP_ADD, 4);
     return true;
 }
 #define DOT(name, insn, lane, broadcast) \
@@ -353,7 +335,7 @@ bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, un
         if (!c->fp_live && !fp_dot_steps(c, lane, &a, &b, 1)) return false; \
         fp_begin(c, &e); \
         FP_SLOW(insn ",%2,%0", "+x"(a), "x"(b)); \
-        if (c->fp_live && !fp_end(c, &e, false)) return false; \
+        if (c->fp_live && !fp_end(c, &e)) return false; \
         st16(d, _mm_and_si128(_mm_shuffle_epi32(a, broadcast), lanes_mask(imm, lane))); \
         return true; \
     } \

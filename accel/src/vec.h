@@ -98,11 +98,8 @@ INLINE void fp_begin(accel_cpu *c, struct fp_env *e) {
     /* FTZ has no effect while underflow is unmasked (SDM vol. 1, "Flush-To-Zero"). */
     if (!(c->mxcsr & MXCSR_UM)) e->run &= ~(u32)MXCSR_FTZ;
 }
-/* Accumulates the flags; false: #XM (or #UD) is set up. tiny: a result is denormal (only looked at when
- * underflow is unmasked, where exact tiny results count). op_sse_float.c. */
-bool fp_end(accel_cpu *c, const struct fp_env *e, bool tiny);
-/* Results that are denormal numbers: lanes of 4 or 8 bytes in the low `bytes`. */
-bool fp_tiny(vec v, unsigned lane, unsigned bytes);
+/* Accumulates the flags; false: #XM (or #UD) is set up. op_sse_float.c. */
+bool fp_end(accel_cpu *c, const struct fp_env *e);
 
 #define FP_FAST(text, outputs, ...) __asm__ volatile(text : outputs : __VA_ARGS__)
 #define FP_SOURCE_FAST "%1" /* how the text names its first input */
@@ -112,8 +109,8 @@ bool fp_tiny(vec v, unsigned lane, unsigned bytes);
                      : outputs, "=m"(e.after) : __VA_ARGS__, [run] "m"(e.run), [host] "m"(e.host))
 
 /* fast_NAME and slow_NAME: d = d INSN b. Nothing is changed when they return false; slow: then #XM is set up.
- * lane, bytes: where denormal results are looked for (0, 0: the instruction cannot underflow). */
-#define FP_PAIR(name, insn, lane, bytes) \
+ * what, lane, bytes: the kind of the results, their size and that of all are (fp_range.h). */
+#define FP_PAIR(name, insn, what, lane, bytes) \
     INLINE bool fast_##name(accel_cpu *c, u8 *d, vec b) { \
         if (unlikely(!c->fp_live)) return false; \
         vec a = ld16(d); \
@@ -126,7 +123,8 @@ bool fp_tiny(vec v, unsigned lane, unsigned bytes);
         struct fp_env e; \
         fp_begin(c, &e); \
         FP_SLOW(insn " %2,%0", "+x"(a), "x"(b)); \
-        if (!fp_end(c, &e, fp_tiny(a, lane, bytes))) return false; \
+        fp_range(c, &e, 1, &a, &(struct fp_lanes){what, lane, bytes, d, &b, NULL}); \
+        if (!fp_end(c, &e)) return false; \
         st16(d, a); \
         return true; \
     }

@@ -34,11 +34,10 @@ UNDEFINED: dict[str, str] = {
     ORDER,
     GATHER,
     EFLAGS,
-    PRECISION,
     MISALIGNED,
     ULP,
     WIDER,
-) = (1 << n for n in range(16, 30))
+) = (1 << n for n in range(16, 29))
 # The bits are TOL_* of native/oracle.h.
 TOLERATED: dict[str, int] = {
     # A fault on a masked-off byte is up to the implementation (SDM vol. 2, MASKMOVDQU).
@@ -87,8 +86,7 @@ def tolerance(mnemonic: str, sse: bool) -> int:
     """The TOL_* bits of a row; `sse`: it uses XMM or YMM registers.
 
     The order of #GP (misaligned) and #SS (not canonical) is not defined; nor how much of a gather is done, or
-    what its mask holds below the sign bits, when an element faults. PE is not told apart yet when an unmasked
-    underflow or overflow raises #XM: the core sets it whenever the masked result would be inexact.
+    what its mask holds below the sign bits, when an element faults.
     """
     gather = GATHER if "GATHER" in mnemonic else 0
-    return TOLERATED.get(mnemonic, 0) | (ALIGNED | PRECISION if sse else 0) | gather
+    return TOLERATED.get(mnemonic, 0) | (ALIGNED if sse else 0) | gather

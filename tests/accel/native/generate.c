@@ -38,6 +38,7 @@ static u32 float32(struct rng *r) {
                                 0xdf000000, 0x3f000000, 0x3effffff, 0x40200000, 0x33800000, 0x4b000001};
     if (chance(r, 50)) return edges[below(r, sizeof edges / sizeof *edges)];
     u32 v = (u32)rng_next(r);
+    if (chance(r, 20)) return (v & 0xff800000) | (v & 7) << below(r, 21); /* few bits, any magnitude */
     return chance(r, 60) ? (v & 0x807fffff) | (0x70 + below(r, 0x20)) << 23 : v;
 }
 
@@ -50,6 +51,7 @@ static u64 float64(struct rng *r) {
                                 0x36a0000000000000, 0x3690000000000000, 0x380fffffffffffff};
     if (chance(r, 50)) return edges[below(r, sizeof edges / sizeof *edges)];
     u64 v = rng_next(r);
+    if (chance(r, 20)) return (v & 0xfff0000000000000) | (v & 7) << below(r, 50);
     return chance(r, 60) ? (v & 0x800fffffffffffff) | (u64)(0x3f0 + below(r, 0x20)) << 52 : v;
 }
 
@@ -112,7 +114,7 @@ static void fill_state(struct rng *r, const struct row_spec *spec, struct state 
     s->fcw = 0x37f;
     if (spec->attrs & AT_VEC) {
         if (chance(r, 50)) s->mxcsr = (u32)(rng_next(r) & 0xe07f) | 0x1f80;
-        if (chance(r, 10)) s->mxcsr = (u32)(rng_next(r) & 0xffff);
+        if (chance(r, 20)) s->mxcsr = (u32)(rng_next(r) & 0xffff);
     }
     if (spec->attrs & (AT_VEC | AT_MMX | AT_SAVE))
         for (int i = 0; i < 16; i++) fill(r, s->ymm[i], 32);

@@ -109,7 +109,6 @@ static bool tolerate(u32 what, const struct oracle_case *k, const struct state *
         if (neighbours(a->st[i], b->st[i])) memcpy(b->st[i], a->st[i], 10);
     if (what & TOL_WIDER && a->outcome == FAULTED && a->vector >= 12 && memchr(k->bytes, 0x66, (size_t)k->length)) return true;
     if (what & TOL_EFLAGS && a->fsw & 0x80) b->flags = a->flags;
-    if (what & TOL_PRECISION && both_faulted && a->vector == 19 && a->mxcsr & ~(a->mxcsr >> 7) & 0x18) b->mxcsr = (b->mxcsr & ~0x20u) | (a->mxcsr & 0x20);
     if (what & TOL_MISALIGNED && b->outcome == FAULTED && b->vector == 13 && b->error == 0) return true;
     /* a trap that is pending is delivered in place of the fault of a later element (SDM vol. 2, VGATHERDPS) */
     if (what & TOL_GATHER && a->outcome == STEPPED && a->rip == k->in.rip && b->outcome == FAULTED) return true;
@@ -117,9 +116,6 @@ static bool tolerate(u32 what, const struct oracle_case *k, const struct state *
     if (what & TOL_COUNT && count_too_large(k)) return true;
     /* MXCSR bit 17 is AMD's own (misaligned SSE operands) */
     if (what & TOL_MXCSR && a->outcome == STEPPED && a->mxcsr >> 16) return true;
-    /* DPPS: an unmasked underflow of a product that the sum hides */
-    if (what & TOL_MXCSR && a->outcome == FAULTED && a->vector == 19 && b->outcome == STEPPED) return true;
-    if (what & TOL_MXCSR && both_faulted && a->vector == 19) b->mxcsr = a->mxcsr;
     if (both_faulted && what & TOL_PAGE && !((a->cr2 ^ b->cr2) & ~0xfffull)) b->cr2 = a->cr2;
     if (both_faulted && what & TOL_ALIGNED && a->vector == 13 && b->vector == 12) b->vector = 13;
     if (both_faulted && what & TOL_MMX && a->vector >= 12) {

@@ -101,7 +101,7 @@ enum { AT_LOCK = 1, AT_REP = 2, AT_D64 = 4, AT_F64 = 8, AT_X87 = 0x10, AT_MMX = 
        /* what may differ, see undefined.py */
        TOL_MASKED = 0x10000, TOL_PARTIAL = 0x20000, TOL_PAGE = 0x40000, TOL_ALIGNED = 0x80000, TOL_MMX = 0x100000, TOL_COUNT = 0x200000,
        TOL_MXCSR = 0x400000, TOL_ORDER = 0x800000, TOL_GATHER = 0x1000000, TOL_EFLAGS = 0x2000000,
-       TOL_PRECISION = 0x4000000, TOL_MISALIGNED = 0x8000000, TOL_ULP = 0x10000000, TOL_WIDER = 0x20000000 };
+       TOL_MISALIGNED = 0x4000000, TOL_ULP = 0x8000000, TOL_WIDER = 0x10000000 };
 struct rng { u64 s; };
 u64 rng_next(struct rng *r);
 void generate(struct rng *r, const struct row_spec *spec, struct oracle_case *k);
