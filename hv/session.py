@@ -24,8 +24,7 @@ from hv.debug.run_control import RunControl
 from hv.debug.stops import STATUS_ERROR, Ending
 from hv.debug.symbols import KERNEL_SCRIPT, MAX_PROGRAM, Program
 from hv.debug.target_base import result_of
-from hv.debug.target_layout import MODES_SCRIPT, Layout
-from hv.debug.target_settings import TargetSettings, parse_allowed
+from hv.debug.target_settings import MODES_SCRIPT, Layout, TargetSettings, parse_allowed
 from hv.engines.soft import SoftEngine
 from hv.errors import ConfigError, HvError, one_line
 from hv.guests import GuestBuildError, demo_path

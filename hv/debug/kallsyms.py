@@ -30,6 +30,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from hv.debug.symbol import Symbol
+
 TOKENS: Final = 256
 WINDOW_BEFORE: Final = 14 << 20
 """Bytes before the token table that `decode` wants to see."""
@@ -47,15 +49,6 @@ _KERNEL_END: Final = 0xFFFF_FFFF_FF00_0000
 _KINDS: Final = frozenset(b"abdgnrtuvwABDGNRTUVWi?-")
 # A digit is a token of its own in every table, since digits occur in names; ':' and '/' do not.
 _DIGITS: Final = b"\0" + b"".join(b"%d\0" % digit for digit in range(10))
-
-
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """One symbol: its address, its kind as `nm` prints it, its name."""
-
-    address: int
-    kind: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ from hv.debug.kallsyms import (
     SIGNATURE_SIZE,
     WINDOW_AFTER,
     WINDOW_BEFORE,
-    Symbol,
     decode,
     has_tables,
     signatures,
 )
 from hv.debug.orc import ENTRY_SIZE, IP_SIZE, MAX_ENTRIES, frame_section
+from hv.debug.symbol import Symbol
 from hv.debug.symbol_elf import Extra, build_elf, kernel_sections
 from hv.machines.layout import HIGHMEM_BASE, LOWMEM_LIMIT
 from hv.memory import PAGE_SIZE, GuestMemory

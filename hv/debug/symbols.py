@@ -14,17 +14,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import trio
 from elftools.common.exceptions import ELFError
 
 from gdbstub.target import WatchKind
 from hv.debug.breakpoints import WatchPoint
-from hv.debug.kallsyms import Symbol
-from hv.debug.kernel_search import Kernel, likely_spans, locate, read_ram, written_spans
+from hv.debug.symbol import Symbol
 from hv.engines.base import AddressSpace
 from hv.vm import Vm
+
+if TYPE_CHECKING:
+    from hv.debug.kernel_search import Kernel
 
 T = TypeVar("T")
 KERNEL_NAME: Final = "/vmlinux"
@@ -135,9 +137,10 @@ class MachineSymbols:
 
     def index(self) -> SymbolIndex | None:
         """The symbols at the addresses that they have now; None when there are none."""
-        source: object = self.kernel() or self.program
+        kernel = self.kernel()
+        source = kernel or self.program
         if self._index is None or self._index[0] is not source:
-            symbols = source.symbols if isinstance(source, Kernel) else self._own_symbols()
+            symbols = self._own_symbols() if kernel is None else kernel.symbols
             self._index = (source, SymbolIndex(symbols))
         index = self._index[1]
         return index if len(index) else None
@@ -170,6 +173,8 @@ class MachineSymbols:
         link_base = self.program.link_base
         if link_base is None:
             return None
+
+        from hv.debug.kernel_search import likely_spans, locate, read_ram, written_spans  # not by every run
 
         async def read(gpa: int, size: int) -> bytes:
             return await call(lambda: read_ram(self._vm, gpa, size))

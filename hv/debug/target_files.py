@@ -15,8 +15,9 @@ from gdbstub.target import SectionOffsets, Stop, StopReason
 from hv.debug.kernel_search import KERNEL_START
 from hv.debug.regions import ADDRESSES
 from hv.debug.symbols import KERNEL_NAME
-from hv.debug.target_layout import Layout, TargetLayout
+from hv.debug.target_layout import TargetLayout
 from hv.debug.target_regions import TargetRegions
+from hv.debug.target_settings import Layout
 
 MAPS_NAME: Final = "/proc/1/maps"
 """Where clients look for the map of memory of process 1, which is what they see the machine as."""

@@ -8,8 +8,6 @@ told ``unset tdesc filename``, and `modes.gdb` beside this module tells it at ea
 
 from __future__ import annotations
 
-import enum
-from pathlib import Path
 from typing import Final
 
 from gdbstub.arch.i386 import i386
@@ -18,20 +16,10 @@ from gdbstub.description import Description
 from gdbstub.target import Client
 from hv.debug.run_control import RunControl
 from hv.debug.target_base import TargetBase
+from hv.debug.target_settings import Layout
 
-MODES_SCRIPT: Final = Path(__file__).with_name("modes.gdb")
 _MODE_NAMES: Final = {value: name for name, value in MODES}
 _WIDE_MODELS: Final = ("x86-64-v3", "max")
-
-
-class Layout(enum.Enum):
-    """The layouts of registers that the user can choose."""
-
-    __hash__ = object.__hash__  # members are single, and the name's hash is dearer
-    X86_64 = "x86-64"
-    I386 = "i386"
-    I8086 = "i8086"
-    AUTO = "auto"
 
 
 def layout_for(mode: str) -> Layout:

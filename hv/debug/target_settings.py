@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from hv.debug.command import GUEST_ONLY, Touch
-from hv.debug.target_layout import Layout
 from hv.errors import ConfigError
 
+MODES_SCRIPT: Final = Path(__file__).with_name("modes.gdb")
+"""The gdb script that follows the CPU's mode under `Layout.AUTO`."""
 _CLASSES: Final = {touch.value: touch for touch in Touch if touch is not Touch.GUEST}
+
+
+class Layout(enum.Enum):
+    """The layouts of registers that the user can choose."""
+
+    __hash__ = object.__hash__  # members are single, and the name's hash is dearer
+    X86_64 = "x86-64"
+    I386 = "i386"
+    I8086 = "i8086"
+    AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)

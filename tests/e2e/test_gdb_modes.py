@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hv.debug.target_layout import MODES_SCRIPT
+from hv.debug.target_settings import MODES_SCRIPT
 from tests.e2e.conftest import StartGdb, StartMachine
 from tests.e2e.test_gdb_monitor import build
 

@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from hv.debug.kallsyms import SIGNATURE_SIZE, Symbol, decode, has_tables, signatures
+from hv.debug.kallsyms import SIGNATURE_SIZE, decode, has_tables, signatures
+from hv.debug.symbol import Symbol
 from tests.helpers.kallsyms_image import BASE, Image, Layout, build
 
 PER_CPU = [(0, "A", "fixed_percpu_data"), (0, "A", "__per_cpu_start"), (0x6000, "A", "cpu_tss_rw")]

@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from hv.debug.kallsyms import WINDOW_BEFORE, Symbol
+from hv.debug.kallsyms import WINDOW_BEFORE
 from hv.debug.kernel_search import Span, locate, merged
+from hv.debug.symbol import Symbol
 from hv.debug.symbols import SymbolIndex, elf_symbols
 from tests.helpers.kallsyms_image import BASE, Layout, build
 

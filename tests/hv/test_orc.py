@@ -8,8 +8,8 @@ import pytest
 from elftools.dwarf.callframe import FDE, RegisterRule
 from elftools.elf.elffile import ELFFile
 
-from hv.debug.kallsyms import Symbol
 from hv.debug.orc import frame_section
+from hv.debug.symbol import Symbol
 from hv.debug.symbol_elf import Extra, build_elf, kernel_sections
 
 TABLE = 0xFFFF_FFFF_8200_0000

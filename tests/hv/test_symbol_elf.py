@@ -5,7 +5,7 @@ import io
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from hv.debug.kallsyms import Symbol
+from hv.debug.symbol import Symbol
 from hv.debug.symbol_elf import Extra, Section, build_elf, kernel_sections
 
 BASE = 0xFFFF_FFFF_8140_0000

@@ -9,8 +9,8 @@ from gdbstub.capabilities import Library
 from gdbstub.target import Client, Stop, StopReason
 from hv.debug.command import CommandContext
 from hv.debug.commands import run_command
-from hv.debug.kallsyms import Symbol
 from hv.debug.run_control import RunControl
+from hv.debug.symbol import Symbol
 from hv.debug.symbols import KERNEL_NAME, LINKED_NAME, Program
 from hv.debug.target import MachineTarget
 from hv.debug.target_shared import MachineLease

@@ -5,8 +5,8 @@ import pytest
 from gdbstub.capabilities import Capabilities
 from gdbstub.errors import RegisterError
 from hv.debug.symbols import Program
-from hv.debug.target_layout import Layout, layout_for
-from hv.debug.target_settings import TargetSettings
+from hv.debug.target_layout import layout_for
+from hv.debug.target_settings import Layout, TargetSettings
 from tests.helpers.bare_target import CODE, STEP, machine, stopped
 from tests.helpers.rsp import connected
 
