@@ -22,7 +22,8 @@ from typing import Final, assert_never
 from hv.access import Board, DeviceAccess
 from hv.clock import NEVER
 from hv.device import Field, State, Value, load_fields, save_fields
-from hv.engines.base import Activity, Control, Engine, EngineCpu, EventType
+from hv.engines.base import Engine, EngineCpu
+from hv.entry import Entry
 from hv.exits import (
     Bpt,
     Caught,
@@ -46,11 +47,9 @@ from hv.exits import (
     Watch,
     Woken,
 )
-from hv.held import HeldAccess
 from hv.inputs import Advance, Influence, SwitchVcpu
 from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.readiness import Readiness
-from hv.registers import read_int
 from hv.signal_bus import SignalBus
 from hv.signals import Signals
 from hv.stepmask import StepMask
@@ -83,7 +82,6 @@ class Scheduler:
         self.pass_over: set[int] = set()
         """vCPUs whose breakpoint was just reported: it is passed over until they have done one tick."""
         self.mask = StepMask(cpus, board.clock, influence)
-        self._interrupted: tuple[int, int] | None = None
         self._engine = engine
         self._cpus = cpus
         self._others = [[v for v in range(len(cpus)) if v != current] for current in range(len(cpus))]
@@ -92,8 +90,8 @@ class Scheduler:
         self._signals = signals
         self._influence = influence
         self._access = DeviceAccess(board)
-        self._held_access = HeldAccess(board, self._access)
         signals.access = self._access
+        self._entry = Entry(cpus, board, self._access, self.mask, self.pass_over)
         self._ready = Readiness(cpus, board)
         self._bus = SignalBus(engine, cpus, board, signals)
         self._stop_requested = False
@@ -250,10 +248,7 @@ class Scheduler:
             bound = deadline
         ring = tuple(filter(self._ready.runnable, self._in_turn()))
         for vcpu in ring:
-            control = cpus[vcpu].control
-            control.intr_line = int(self._board.interrupt_pending(vcpu))
-            control.mask_hwintr = 0
-            control.pause_exit = 1
+            self._entry.prepare(vcpu)
         turns = self._engine.run_turns(ring, clock.now, self.remaining, QUANTUM, bound)
         self.current, clock.now, self.remaining = ring[turns.place], turns.now, turns.left
         return turns.now - cpus[self.current].control.time_base if turns.cut_short else None
@@ -269,7 +264,7 @@ class Scheduler:
         if start is None:
             start = cpu.ticks()
         alone = self._others_wait()
-        left = self._enter(vcpu, start, alone, goal)
+        left = self._entry.enter(vcpu, start, NEVER if alone else start + self.remaining, goal)
         self._turn_over = isinstance(left, Deadline)
         ticks = cpu.ticks()
         self._access.finish(ticks)
@@ -281,57 +276,10 @@ class Scheduler:
         outcome = self._handle(vcpu, left)
         if outcome is None and vcpu in goal.steps:
             done = ticks != start if goal.steps[vcpu] is None else isinstance(left, Mtrap)
-            return Stepped(vcpu, self.mask.let_in.pop(vcpu, None), self._interrupted) if done else None
+            return Stepped(vcpu, self.mask.let_in.pop(vcpu, None), self._entry.interrupted) if done else None
         if isinstance(outcome, VcpuStopped) and ticks != start and goal.steps.get(vcpu, ()) is None:
             return VcpuStopped(vcpu, outcome.exit, stepped=True)
         return outcome
-
-    def _enter(self, vcpu: int, start: int, alone: bool, goal: Goal) -> Exit:
-        """Enter the engine; an interrupt that can be taken is acknowledged and delivered in it."""
-        cpu, access = self._cpus[vcpu], self._access
-        control = cpu.control
-        pending = self._board.interrupt_pending(vcpu)
-        held = self.mask.holds(vcpu, pending, goal)
-        control.intr_line = int(pending)
-        control.mask_hwintr = int(held)
-        control.pause_exit = int(not alone)  # with nobody to run instead, the engine charges it
-        control.skip_breakpoint = int(vcpu in self.pass_over)
-        range_ = goal.steps.get(vcpu)
-        one_tick = self.mask.held == vcpu or (vcpu in goal.steps and range_ is None)
-        if range_ is not None:
-            control.step_start, control.step_end = range_
-            control.step_range = 1
-        end = start + 1 if one_tick else NEVER if alone else start + self.remaining
-        bound = NEVER if goal.until is None else goal.until
-        if held:
-            bound = min(bound, self.mask.bound(vcpu))
-        self._interrupted = None
-        access.begin(vcpu, control, start, end, bound)
-        try:
-            left = cpu.run(access.until, access)
-            # A window at the very tick where the run ends waits: timers due at this tick come first.
-            while isinstance(left, IrqWindow) and not access.over(cpu.ticks()):
-                place = (read_int(cpu, "linear_pc"), read_int(cpu, "rsp")) if range_ is not None else None
-                self._inject_interrupt(vcpu, control)
-                left = cpu.run(cpu.ticks() + 1 if control.inject_valid else access.until, access)
-                self._interrupted = place if isinstance(left, Mtrap) else None
-            return left
-        finally:
-            control.mask_hwintr = 0
-            control.step_range = 0
-            control.skip_breakpoint = 0
-
-    def _inject_interrupt(self, vcpu: int, control: Control) -> None:
-        self.mask.delivered(vcpu)
-        vector = self._board.acknowledge(vcpu)
-        if vector is None:
-            control.intr_line = 0
-            return
-        control.inject_type = EventType.HWINTR
-        control.inject_vector = vector
-        control.inject_has_error = 0
-        control.inject_length = 0
-        control.inject_valid = 1
 
     def _spend(self, ticks: int, alone: bool) -> None:
         """Charge the quantum. Alone, a vCPU runs through several without leaving the engine."""
@@ -354,7 +302,7 @@ class Scheduler:
             return None
         cpu = self._cpus[vcpu]
         start = cpu.ticks()
-        left = self._enter_held(vcpu, cpu, start, masked)
+        left = self._entry.enter_held(vcpu, start, masked=masked)
         done = cpu.ticks() != start
         if done:
             self.pass_over.discard(vcpu)
@@ -363,27 +311,6 @@ class Scheduler:
         if outcome is None and self._access.seen:
             return self._touched(stepped=True)
         return outcome or (Stepped(vcpu) if done else None)
-
-    def _enter_held(self, vcpu: int, cpu: EngineCpu, start: int, masked: bool) -> Exit:
-        control, access = cpu.control, self._held_access
-        intercepts = control.exception_exit, control.bpt_exit
-        control.exception_exit = control.bpt_exit = 0
-        control.intr_line = int(self._board.interrupt_pending(vcpu))
-        control.mask_hwintr = int(masked and control.activity == Activity.ACTIVE)
-        control.pause_exit = control.skip_breakpoint = 1
-        control.time_base = self._clock.now - start
-        access.begin(vcpu, start + 1)
-        try:
-            left = cpu.run(access.until, access)
-            while isinstance(left, IrqWindow | Kick) and cpu.ticks() == start:
-                if isinstance(left, IrqWindow):
-                    self._inject_interrupt(vcpu, control)
-                control.skip_breakpoint = 1
-                left = cpu.run(start + 1, access)
-            return left
-        finally:
-            control.exception_exit, control.bpt_exit = intercepts
-            control.mask_hwintr = control.skip_breakpoint = 0
 
     def _handle(self, vcpu: int, left: Exit) -> Outcome | None:
         match left:
