@@ -17,6 +17,7 @@ from gdbstub.errors import ProtocolError, StubError, TargetError
 from gdbstub.handle_run import report
 from gdbstub.handlers import dispatch
 from gdbstub.nonstop import NonStopMode
+from gdbstub.patience import Patience
 from gdbstub.replies import Error, Reply
 from gdbstub.requests import Request
 from gdbstub.session import Interrupted, Malformed, Session, State, Step
@@ -54,6 +55,7 @@ class Connection:
         # Whoever holds it takes events from the session, answers them, and sends.
         self._pump_lock = trio.Lock()
         self._non_stop = NonStopMode(self._context, self._with_lock, self._start)
+        self._patience = Patience(self._say_wait, lambda: session.state is State.BUSY)
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but cancellation."""
@@ -62,6 +64,7 @@ class Connection:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     nursery.start_soon(self._guard, self._read)
+                    nursery.start_soon(self._guard, self._patience.run)
         finally:
             with trio.CancelScope(shield=True):
                 await self._guard(lambda: self._detach(Detach.LOST))
@@ -115,9 +118,19 @@ class Connection:
         while (event := session.next_event()) is not None:
             await self._answer(event)
             if session.output_size > _FLUSH_SIZE:
-                await self._stream.send_all(session.take_output())
+                await self._send()
         if session.output_size:
-            await self._stream.send_all(session.take_output())
+            await self._send()
+
+    async def _send(self) -> None:
+        if (saying := self._patience.saying) is not None:
+            await saying.wait()
+        await self._stream.send_all(self._session.take_output())
+
+    async def _say_wait(self) -> None:
+        """The client waits for a request that takes long; whoever works on it sends nothing meanwhile."""
+        self._session.keep_waiting()
+        await self._stream.send_all(self._session.take_output())
 
     async def _answer(self, event: Request | Malformed | Interrupted) -> None:
         if isinstance(event, Interrupted):
@@ -128,7 +141,9 @@ class Connection:
             elif self._job_scope is not None:
                 self._job_scope.cancel()
             return
+        self._patience.begun()
         await self._carry_out(await dispatch(self._context, event))
+        self._patience.done()
 
     async def _carry_out(self, outcome: Outcome) -> None:
         match outcome:
@@ -264,7 +279,7 @@ class Connection:
             await self._detach(close.detach)
         if close.reply is not None:
             self._session.send(close.reply)
-        await self._stream.send_all(self._session.take_output())
+        await self._send()
         self._end("at the client's request")
 
     async def _detach(self, how: Detach) -> None:

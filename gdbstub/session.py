@@ -312,6 +312,10 @@ class Session:
             for start in range(0, len(data), size):
                 self.send(Console(data[start : start + size]))
 
+    def keep_waiting(self) -> None:
+        """Queue a sign of life for a client that waits."""
+        self._queue(b"+")
+
     def notify(self, reply: Reply) -> None:
         """Queue `reply` as a stop notification. Nothing acknowledges it."""
         payload = b"Stop:" + reply.payload(self.features)

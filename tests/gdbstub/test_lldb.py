@@ -28,11 +28,11 @@ def lldb_path() -> str:
     return found[0]
 
 
-async def lldb(target: FullToy, commands: Sequence[str]) -> str:
-    """Run LLDB over `commands`, connected to `target`, and return all it printed."""
+async def lldb(target: FullToy, commands: Sequence[str], before: Sequence[str] = ()) -> str:
+    """Run LLDB over `before`, then over `commands`, connected to `target`, and return all it printed."""
     async with trio.open_nursery() as nursery:
         [name] = await nursery.start(partial(serve, lambda _: target, [parse_address("0")]))
-        script = [f"gdb-remote {name.rpartition(':')[2]}", *commands]
+        script = [*before, f"gdb-remote {name.rpartition(':')[2]}", *commands]
         with trio.fail_after(TIMEOUT_S):
             done = await trio.run_process(
                 [lldb_path(), "--no-lldbinit", "-b", *(part for line in script for part in ("-o", line))],
