@@ -1,8 +1,9 @@
 /*
  * op_x87.c - x87 loads, stores, arithmetic and compares.
  * Names: _ST0 = ST(0) op= ST(i)   _STi = ST(i) op= ST(0)   m32 m64 m80 i16 i32 i64: memory operands.
- * How an instruction executes: x87_host.h. Control instructions and the save layouts: op_x87_control.c;
- * FSIN and its like, in which vendors differ: op_x87_functions.c. All in this file are exact and alike on every CPU.
+ * How an instruction executes: x87_host.h. Control instructions and the save layouts: op_x87_control.c; those that do not
+ * use the host's unit, because vendors differ in them: op_x87_functions.c, op_x87_scale.c. All in this file are exact and
+ * alike on every CPU.
  */
 #include "x87_host.h"
 
@@ -294,10 +295,6 @@ SIGN(fabs, "fabs", *top &= 0x7f)
     }
 UNARY(fsqrt)
 UNARY(frndint)
-EXACT(fscale, "fscale", FSW_C1, 0xd9)
-EXACT(fxtract, "fxtract", FSW_C1, 0xd9)
-EXACT(fprem, "fprem", FSW_CC, 0xd9)
-EXACT(fprem1, "fprem1", FSW_CC, 0xd9)
 EXACT(fxam, "fxam", FSW_CC, 0xd9)
 EXACT(ftst, "ftst", FSW_CC, 0xd9)
 

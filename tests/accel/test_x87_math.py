@@ -228,6 +228,19 @@ def test_results_are_correctly_rounded_in_every_mode(unit: Unit, name: str) -> N
         assert (status & (PE | C2), bool(status & C1)) == (PE, up), (values, mode)
 
 
+@pytest.mark.parametrize("mode", range(4))
+@pytest.mark.parametrize("name", ["fsin", "fptan", "fpatan"])
+def test_tiny_arguments_are_rounded_to_the_right_side(unit: Unit, name: str, mode: int) -> None:
+    chance = random.Random(mode)
+    for x in [number(chance, -16444, -40) for _ in range(50)]:
+        operand = encode(x, ZERO)
+        third = decode(operand) ** 3 / 3
+        want = decode(operand) + {"fsin": -third / 2, "fptan": third, "fpatan": -third}[name]
+        operands = [operand, encode(Fraction(1), ZERO)] if name == "fpatan" else [operand]
+        st0, st1, _ = unit.run(name, operands, 0x37F | mode << 10)
+        assert (st1 if name == "fptan" else st0) == encode(want, mode)
+
+
 def test_sine_and_cosine_together_are_those_alone(unit: Unit) -> None:
     chance = random.Random(1)
     for _ in range(50):
