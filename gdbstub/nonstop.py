@@ -54,6 +54,7 @@ class NonStopMode:
             if isinstance(session.last_event, Stop):
                 standing[session.last_event.thread] = session.last_event
             session.non_stop = NonStopState(standing)
+            session.last_plan = None  # it was one for all threads together
             self._collect_scope = trio.CancelScope()
             self._start(functools.partial(self._collect, capability, self._collect_scope))
         session.send(Ok())

@@ -104,8 +104,13 @@ class RunControl(Judge):
             return True
 
     def resume(self, plan: ResumePlan, stopped: Callable[[Event], None]) -> Event | None:
-        """Carry out `plan`. The event if it ended at once; else `stopped` gets it, on the machine thread."""
+        """Carry out `plan`. The event if it ended at once; else `stopped` gets it, on the machine thread.
+
+        HvError while another plan runs.
+        """
         with self.owner.lock:
+            if self.owner.busy:
+                raise HvError("the machine runs already")
             self.interrupted = False
             self.plan = plan
             self.steps.begin()

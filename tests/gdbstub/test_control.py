@@ -209,6 +209,18 @@ async def test_back_in_all_stop_mode_everything_stands() -> None:
         assert (await client.request(b"vCont;s:1")).startswith(b"T05thread:1;")
 
 
+async def test_a_plan_of_all_stop_mode_means_another_thing_in_non_stop_mode() -> None:
+    target = full_toy_with_programs()
+    async with served(target) as stream:
+        client = Notified(stream)
+        await client.start()
+        assert await client.request(b"QNonStop:0") == b"OK"
+        assert (await client.request(b"vCont;s:1")).startswith(b"T05thread:1;")
+        assert await client.request(b"QNonStop:1") == b"OK"
+        assert await client.request(b"vCont;s:1") == b"OK"
+        assert (await client.notification()).startswith(b"Stop:T05thread:1;")
+
+
 async def test_the_end_of_the_machine_is_a_notification() -> None:
     target = full_toy_with_programs()
     target.ram[0x1001] = 0xF4

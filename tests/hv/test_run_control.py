@@ -25,6 +25,7 @@ from hv.debug.records import RunState
 from hv.debug.run_control import INLINE_TICKS, RunControl
 from hv.debug.stops import Ending
 from hv.engines.base import AddressSpace
+from hv.errors import HvError
 from hv.exits import Bpt, BptSource, Fault, TripleFault, Unimplemented, Watch, WatchHit, WriteOrigin
 from hv.outcomes import Goal
 from tests.helpers.fake_board import TIMER
@@ -243,6 +244,15 @@ def test_interrupt_ends_a_run_and_never_the_next(drivers: list[Driver]) -> None:
     assert driver.wait() == Stop(StopReason.INTERRUPT, 1)
     driver.control.interrupt()
     assert driver.stop(step(1)).reason is StopReason.STEP
+
+
+def test_while_a_plan_runs_another_is_refused(drivers: list[Driver]) -> None:
+    driver = drive(drivers, LOOP)
+    assert driver.start(CONTINUE) is None
+    with pytest.raises(HvError, match="runs already"):
+        driver.control.resume(step(1), lambda event: None)
+    driver.control.interrupt()
+    assert driver.wait() == Stop(StopReason.INTERRUPT, 1)
 
 
 @pytest.mark.parametrize("program", [{0: ("sti",), 1: ("hlt",), 2: ("jmp", 1)}, LOOP])
