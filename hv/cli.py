@@ -96,10 +96,10 @@ def cli() -> None:
 )
 @click.option(
     "--gdb-tdesc",
-    type=click.Choice(["x86-64", "i386", "i8086", "auto"]),
+    type=click.Choice(["x86-64", "linux", "i386", "i8086", "auto"]),
     default="x86-64",
     show_default=True,
-    help="The registers that debuggers see: i8086 for 16-bit code; auto follows the mode.",
+    help="Registers that debuggers see: i8086 for 16-bit code; auto follows it; linux is for `info proc`.",
 )
 @click.option("--no-wait", is_flag=True, help="With --gdb: run at once.")
 @click.option(

@@ -24,7 +24,7 @@ from hv.debug.run_control import RunControl
 from hv.debug.stops import STATUS_ERROR, Ending
 from hv.debug.symbols import KERNEL_SCRIPT, MAX_PROGRAM, Program
 from hv.debug.target_base import result_of
-from hv.debug.target_settings import MODES_SCRIPT, Layout, TargetSettings, parse_allowed
+from hv.debug.target_settings import LONG_LAYOUTS, MODES_SCRIPT, Layout, TargetSettings, parse_allowed
 from hv.engines.soft import SoftEngine
 from hv.errors import ConfigError, HvError, one_line
 from hv.guests import GuestBuildError, demo_path
@@ -208,7 +208,7 @@ class _Plan:
         options, connect = self.options, f"-ex 'target remote {where}'"
         if self.settings.layout is Layout.AUTO:
             return f"gdb {connect} -x {shlex.quote(str(MODES_SCRIPT))}"
-        if self.settings.layout is not Layout.X86_64:
+        if self.settings.layout not in LONG_LAYOUTS:
             return f"gdb {connect}"
         if self.image.link_base is None:
             return f"gdb {shlex.quote(options.symbols or options.image or str(demo_path()))} {connect}"

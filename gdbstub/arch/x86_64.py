@@ -34,7 +34,9 @@ step over a breakpoint     in place, nothing written               tries a copy 
 
 The file's OSABI goes before the description's, but gdb's support for Linux processes needs the feature:
 without it no file makes gdb write a copied instruction into the guest or a register that is not there.
-Calls and ``finish`` work. Memory maps are to be had from ``monitor info mem``.
+Calls and ``finish`` work. With `linux` they do, too, and since there is no auxiliary vector to name AT_ENTRY,
+the copy is given up and the step done in place; a target then has to have ``orig_rax``, -1 for "no system
+call".
 
 Sources: *Debugging with GDB*, appendix "Target Descriptions", section "x86 Features"; Intel SDM
 volume 3, chapters "System Architecture Overview", "Debug, Branch Profile, TSC ...", and "VM Control

@@ -13,6 +13,9 @@ LOW_HALVES: Final = {
     f"e{name}": f"r{name}" for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp", "ip")
 }
 """Name of a low half to the whole register's."""
+CONSTANTS: Final = {"orig_rax": b"\xff" * 8}
+"""Registers that no CPU has. A debugger for Linux processes wants to know from orig_rax which system call is
+to be begun again: none."""
 
 
 def engine_name(name: str) -> str:

@@ -17,7 +17,7 @@ from hv.debug.regions import ADDRESSES
 from hv.debug.symbols import KERNEL_NAME
 from hv.debug.target_layout import TargetLayout
 from hv.debug.target_regions import TargetRegions
-from hv.debug.target_settings import Layout
+from hv.debug.target_settings import LONG_LAYOUTS
 
 MAPS_NAME: Final = "/proc/1/maps"
 """Where clients look for the map of memory of process 1, which is what they see the machine as."""
@@ -41,7 +41,7 @@ class TargetFiles(TargetLayout, TargetRegions):
 
     def _fits(self) -> bool:
         """Whether gdb can load the program beside the registers that it is shown."""
-        return self.layout is Layout.X86_64 or not self._control.symbols.is_64_bit()
+        return self.layout in LONG_LAYOUTS or not self._control.symbols.is_64_bit()
 
     async def libraries(self) -> Sequence[Library]:
         """See `gdbstub.capabilities.Libraries`. A kernel that is not mapped yet comes like a library."""

@@ -4,6 +4,7 @@ One 64-bit layout for every CPU mode is the default, because clients cannot foll
 its own. Whoever debugs 16-bit or 32-bit code chooses another. With `auto` the layout follows the mode in
 which the vCPU executes, but only at the moment when the client reads the description anew; gdb does so when
 told ``unset tdesc filename``, and `modes.gdb` beside this module tells it at each stop in another mode.
+With `linux` gdb takes the machine for a Linux process (see `gdbstub.arch.x86_64`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gdbstub.description import Description
 from gdbstub.target import Client
 from hv.debug.run_control import RunControl
 from hv.debug.target_base import TargetBase
-from hv.debug.target_settings import Layout
+from hv.debug.target_settings import LONG_LAYOUTS, Layout
 
 _MODE_NAMES: Final = {value: name for name, value in MODES}
 _WIDE_MODELS: Final = ("x86-64-v3", "max")
@@ -55,6 +56,6 @@ class TargetLayout(TargetBase):
 
 
 def _description(layout: Layout, *, avx: bool) -> Description:
-    if layout is Layout.X86_64:
-        return x86_64(avx=avx)
+    if layout in LONG_LAYOUTS:
+        return x86_64(avx=avx, linux=layout is Layout.LINUX)
     return i386("i8086" if layout is Layout.I8086 else "i386", avx=avx)

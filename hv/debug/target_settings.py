@@ -17,13 +17,18 @@ _CLASSES: Final = {touch.value: touch for touch in Touch if touch is not Touch.G
 
 
 class Layout(enum.Enum):
-    """The layouts of registers that the user can choose."""
+    """The layouts of registers that the user can choose; `linux` is the 64-bit one of a Linux process."""
 
     __hash__ = object.__hash__  # members are single, and the name's hash is dearer
     X86_64 = "x86-64"
+    LINUX = "linux"
     I386 = "i386"
     I8086 = "i8086"
     AUTO = "auto"
+
+
+LONG_LAYOUTS: Final = (Layout.X86_64, Layout.LINUX)
+"""Those beside which gdb can load a 64-bit program."""
 
 
 @dataclass(frozen=True, slots=True)

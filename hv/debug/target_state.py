@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from gdbstub.errors import MemoryAccessError, RegisterError
 from gdbstub.target import ThreadInfo
-from hv.debug.register_names import LOW_HALVES, LOW_SIZE, engine_name
+from hv.debug.register_names import CONSTANTS, LOW_HALVES, LOW_SIZE, engine_name
 from hv.debug.target_base import TargetBase
 from hv.inputs import MemoryWrite
 from hv.paging import writable_pieces
@@ -18,13 +18,14 @@ from hv.paging import writable_pieces
 
 @functools.lru_cache
 def _engine_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
-    """The engine's names for what clients ask; whether low halves are among them."""
-    return tuple(engine_name(name) for name in names), not LOW_HALVES.keys().isdisjoint(names)
+    """The engine's names for what clients ask; whether some are not the engine's registers as they are."""
+    special = {*LOW_HALVES, *CONSTANTS}
+    return tuple(engine_name(name) for name in names), not special.isdisjoint(names)
 
 
-def _halved(names: Sequence[str], values: Sequence[bytes | None]) -> list[bytes | None]:
+def _as_asked(names: Sequence[str], values: Sequence[bytes | None]) -> list[bytes | None]:
     return [
-        value[:LOW_SIZE] if value is not None and name in LOW_HALVES else value
+        value[:LOW_SIZE] if value is not None and name in LOW_HALVES else CONSTANTS.get(name, value)
         for name, value in zip(names, values, strict=True)
     ]
 
@@ -42,9 +43,9 @@ class TargetState(TargetBase):
 
     async def read_registers(self, thread: int, names: Sequence[str]) -> Sequence[bytes | None]:
         """See `gdbstub.target.Target`."""
-        vcpu, (known, halves) = self._vm.vcpus[self._vcpu(thread)], _engine_names(tuple(names))
+        vcpu, (known, special) = self._vm.vcpus[self._vcpu(thread)], _engine_names(tuple(names))
         values = await self._call(lambda: vcpu.get_many(known))
-        return _halved(names, values) if halves else values
+        return _as_asked(names, values) if special else values
 
     async def write_registers(self, thread: int, values: Sequence[tuple[str, bytes]]) -> None:
         """See `gdbstub.target.Target`."""
@@ -52,7 +53,7 @@ class TargetState(TargetBase):
         await self._call(lambda: self._write_registers(vcpu, values))
 
     def _write_registers(self, vcpu: int, values: Sequence[tuple[str, bytes]]) -> None:
-        values = [self._whole(vcpu, name, value) for name, value in values]
+        values = [self._whole(vcpu, name, value) for name, value in values if CONSTANTS.get(name) != value]
         present = self._vm.vcpus[vcpu].get_many([name for name, _ in values])
         changed = tuple(pair for pair, now in zip(values, present, strict=True) if pair[1] != now)
         if not changed:

@@ -2,7 +2,8 @@
 
 The description says "none" and has no feature `org.gnu.gdb.i386.linux`. Without this feature gdb's support
 for Linux processes stays out, also where the file brings the OSABI in. So nothing is written to the guest
-that the user has not asked for, and `info proc` has nothing to say.
+that the user has not asked for, and `info proc` has nothing to say. With `--gdb-tdesc linux` it shows the map
+of memory, and still nothing is written to the guest.
 """
 
 import struct
@@ -54,6 +55,17 @@ def text_of(gdb: Gdb) -> str:
     return gdb("monitor xp /512xb 0x100300") + gdb("x/256xb kmain")
 
 
+@pytest.fixture
+def linux_gdb(run: StartMachine, gdb: StartGdb, demo_elf: Path) -> Gdb:
+    """A gdb that takes the machine for a Linux process, at the start of `kmain`."""
+    machine = run("--gdb", "127.0.0.1:0", "-c", "2", "--gdb-tdesc", "linux")
+    debugger = gdb(str(demo_elf))
+    debugger(f"target remote {machine.address()}")
+    debugger("hbreak kmain")
+    debugger.go("continue")
+    return debugger
+
+
 def test_registers_are_the_machines_and_there_is_no_process(gdb_with: tuple[str, Gdb]) -> None:
     kind, gdb = gdb_with
     expected = "GNU/Linux" if kind == "for Linux" else "none"
@@ -92,4 +104,33 @@ def test_a_step_over_a_breakpoint_runs_no_copy_of_the_instruction(gdb_with: tupl
     gdb.go("stepi")
     assert gdb.value("$pc") > start
     assert "displaced" not in gdb.output.replace("displaced-stepping", "").replace("debug displaced", "")
+    assert text_of(gdb) == before
+
+
+def test_a_linux_description_gives_the_map_of_memory(linux_gdb: Gdb) -> None:
+    assert '(currently "GNU/Linux")' in linux_gdb("show osabi")
+    shown = [line.split() for line in linux_gdb("info proc mappings").splitlines()]
+    assert ["0x0", "0x10000000", "0x10000000", "0x0", "rwxp", "[supervisor]"] in shown
+    # gdb sets this register when it sets the program counter of a Linux process.
+    assert linux_gdb("print $orig_rax") == "$1 = -1\n"
+    before = linux_gdb("info registers").splitlines()
+    for change in ("$orig_rax = -1", "$pc = $pc + 4", "$pc = $pc - 4"):
+        linux_gdb(f"set {change}")
+    linux_gdb("maintenance flush register-cache")
+    assert linux_gdb("info registers").splitlines() == before
+    with pytest.raises(GdbError, match="Could not write register"):
+        linux_gdb("set $orig_rax = 5")
+
+
+def test_with_a_linux_description_nothing_is_written_into_the_program_either(linux_gdb: Gdb) -> None:
+    gdb, before = linux_gdb, text_of(linux_gdb)
+    assert gdb("print ((unsigned long (*)(unsigned long)) fib)(10)") == "$1 = 55\n"
+    gdb("hbreak apic_id")
+    assert gdb.go("continue").function == "apic_id"
+    gdb("finish")
+    gdb("set displaced-stepping on")
+    gdb("break *$pc")
+    start = gdb.value("$pc")
+    gdb.go("stepi")
+    assert gdb.value("$pc") > start
     assert text_of(gdb) == before
