@@ -100,7 +100,8 @@ class ExceptionExit:
     """An intercepted exception, before delivery. `value` is CR2 of a page fault or the DR6 bits of a #DB.
 
     `during`: the event whose delivery raised it; the engine keeps it and delivers it at the next entry, past
-    this exit if `control.pass_exception` is set. `chain`: then, all events since the first.
+    this exit if `control.pass_exception` is set. `chain`: then, all events since the first. `kind`, an
+    `EventType`, and `length`: as what to inject it; INT3, INTO and ICEBP raise exceptions of other kinds.
     """
 
     rip: int
@@ -109,6 +110,8 @@ class ExceptionExit:
     value: int
     during: EventInFlight | None = None
     chain: tuple[Fault, ...] = ()
+    kind: int = 3
+    length: int = 0
 
 
 class CatchSource(enum.IntFlag):

@@ -177,8 +177,9 @@ enum accel_exit_kind {
     ACCEL_EXIT_IRQ_WINDOW,
     ACCEL_EXIT_NMI_WINDOW,
     ACCEL_EXIT_EXCEPTION,     /* vector, has_error, error, value = CR2 or DR6 bits; control.inflight_*. Not delivered, CR2 and DR6 not
-                               * written. Raised by an instruction: inject it to go on. Raised by the delivery of another event:
-                               * enter with control.pass_exception. Soft events (INT n, INT3, INTO, ICEBP) do not leave. */
+                               * written. Raised by an instruction: inject it to go on, as number (enum accel_event) with inst_length,
+                               * which are those of INT3, INTO and ICEBP where these raised it. Raised by the delivery of another
+                               * event: enter with control.pass_exception. INT n does not leave, and INT3 leaves with BPT first. */
     ACCEL_EXIT_TPR,           /* CR8 fell below tpr_threshold */
     ACCEL_EXIT_CR8,           /* CR8 was written; value = new TPR class (0-15); the write has been done */
     ACCEL_EXIT_WATCH,         /* hits: accel_watch_hits() */

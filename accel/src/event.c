@@ -17,10 +17,13 @@ struct delivery {
     bool same_mode; /* nothing that the mode key, segment bases or the view of the TLB depend on has changed */
 };
 
+/* Subject to the gate's DPL. */
 static bool is_soft(u8 type) { return type == ACCEL_EV_SWINTR || type == ACCEL_EV_SW_EXCEPTION; }
+/* Asked for by an instruction, behind which it returns. */
+static bool is_software(u8 type) { return is_soft(type) || type == ACCEL_EV_PRIV_SW_EXCEPTION; }
 
-/* Faults restart their instruction, so the saved RF keeps its breakpoint from hitting again. #DB pushes RF as it is;
- * #BP and #OF are traps, #DF and #MC aborts (SDM vol. 3, "Instruction-Breakpoint Exception Condition"). */
+/* Faults restart their instruction, so the saved RF keeps its breakpoint from hitting again. An instruction that asks for its event
+ * has cleared RF; #DB pushes RF as it is; #DF and #MC are aborts (SDM vol. 3, "Instruction-Breakpoint Exception Condition"). */
 static bool sets_rf(const struct event *e) {
     const u32 not_faults = 1u << EX_DB | 1u << EX_NMI | 1u << EX_BP | 1u << EX_OF | 1u << EX_DF | 1u << EX_MC;
     return e->type == ACCEL_EV_EXCEPTION && !(not_faults >> (e->vector & 31) & 1);
@@ -283,11 +286,12 @@ static bool doubles(const struct event *first, const struct event *second) {
 /* *out: what delivering has come to. */
 static bool attempt(accel_cpu *c, const struct event *e, struct delivery *out) {
     struct delivery d = {.e = *e, .ext = !is_soft(e->type), .saved_flags = get_rflags(c), .saved_rip = c->rip};
-    if (is_soft(e->type) || e->type == ACCEL_EV_PRIV_SW_EXCEPTION) {
+    if (is_software(e->type)) {
         d.saved_rip += e->length;
         if (!is_code64(c)) d.saved_rip &= 0xffffffff;
     }
     if (sets_rf(e)) d.saved_flags |= F_RF;
+    else if (is_software(e->type)) d.saved_flags &= ~(u32)F_RF;
     bool ok = c->cr0 & CR0_PE ? deliver_protected(c, &d) : deliver_real(c, &d);
     *out = d;
     return ok;

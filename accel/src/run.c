@@ -284,12 +284,15 @@ static int deliver(accel_cpu *c, struct event e, const struct fault *nested, enu
     return end == DELIVERED ? -1 : finish_exit(c, ACCEL_EXIT_TRIPLE_FAULT);
 }
 
+/* INT3, INTO and ICEBP raise exceptions, INT n does not, whatever n is (SDM vol. 3, "Other Causes of VM Exits"). */
 bool exception_leaves(accel_cpu *c, const struct fault *f) {
-    if (f->soft || f->vector >= 32 || !(c->ctl.exception_exit & (1u << f->vector))) return false;
+    if (f->soft == ACCEL_EV_SWINTR || f->vector >= 32 || !(c->ctl.exception_exit & (1u << f->vector))) return false;
     c->exit.vector = (u8)f->vector;
     c->exit.has_error = f->has_error;
     c->exit.error = f->error;
-    c->exit.value = f->vector == EX_PF ? f->cr2 : f->vector == EX_DB ? c->pending_dbg : 0;
+    c->exit.value = f->vector == EX_PF ? f->cr2 : f->vector == EX_DB && !f->soft ? c->pending_dbg : 0;
+    c->exit.number = f->soft ? f->soft : ACCEL_EV_EXCEPTION;
+    c->exit.inst_length = f->soft ? f->length : 0;
     return true;
 }
 
@@ -535,6 +538,7 @@ static int intercept_refusal(accel_cpu *c) {
     c->exit.vector = k->inject_vector;
     c->exit.has_error = k->inject_has_error;
     c->exit.error = k->inject_error;
+    c->exit.number = ACCEL_EV_EXCEPTION;
     return finish_exit(c, ACCEL_EXIT_EXCEPTION);
 }
 

@@ -117,7 +117,9 @@ class _Row:
 
 
 KINDS: Final = {
-    Kind.EXCEPTION: _Row("[#PF | VECTOR]", "an exception, before it is delivered", _vector),
+    Kind.EXCEPTION: _Row(
+        "[#PF | VECTOR]", "an exception before its delivery, that of INT3, INTO, ICEBP too", _vector
+    ),
     Kind.INT3: _Row("", "the guest's own INT3, before it is delivered"),
     Kind.TRIPLE_FAULT: _Row("", "a triple fault, with what led to it"),
     Kind.UNHANDLED: _Row("", "an instruction that cannot be carried out"),

@@ -46,8 +46,10 @@ class Events:
     def exception(self, vcpu: int, left: ExceptionExit) -> tuple[Intercepted, Stop | None]:
         """An intercepted exception: how it goes on, and the stop before."""
         fault = left.vector == _VECTOR_PF
-        event = InjectEvent(vcpu, EventType.EXCEPTION, left.vector, left.error, 0)
+        event = InjectEvent(vcpu, EventType(left.kind), left.vector, left.error, left.length)
         text = fault_text(Fault(left.vector, left.error, left.value, left.rip)) + _why(left)
+        if left.kind == EventType.PRIV_SW_EXCEPTION:
+            text += " (ICEBP)"
         if left.during is not None:
             text += f", in the delivery of vector {left.during.vector}"
         signal = VECTOR_SIGNALS.get(left.vector, Signal.SIGTRAP)
@@ -57,10 +59,14 @@ class Events:
         return Intercepted(left.rip, event, left.value if fault else None, self._vm.door.passed), stop
 
     def int3(self, vcpu: int, left: Bpt) -> tuple[Intercepted, Stop | None]:
-        """The guest's own breakpoint."""
+        """The guest's own breakpoint; an INT3 may also be caught as the exception that it raises."""
         kind = EventType.SWINTR if left.interrupt else EventType.SW_EXCEPTION
+        catch = self._catches.find(Kind.INT3)
+        if catch is None and not left.interrupt:
+            raised = ExceptionExit(left.rip, _VECTOR_BP, None, 0, kind=kind, length=left.length)
+            return self.exception(vcpu, raised)
         event = InjectEvent(vcpu, kind, _VECTOR_BP, None, left.length)
-        stop = self._stop(self._catches.find(Kind.INT3), vcpu, f"the guest's own INT3 at {left.rip:#x}")
+        stop = self._stop(catch, vcpu, f"the guest's own INT3 at {left.rip:#x}")
         return Intercepted(left.rip, event, passed=self._vm.door.passed), stop
 
     def caught(self, vcpu: int, left: Caught) -> Stop | None:

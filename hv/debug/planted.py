@@ -9,7 +9,8 @@ breakpoints work that way over one whose own set stays empty:
 * The engine watches planted bytes, so that one which the guest writes over is planted again.
 * An INT3 exit at a planted byte is a hit if some point means this address; if none does (another alias), or
   its limits are not met, the instruction is carried out with the byte lifted, one tick under the monitor
-  trap, while no other CPU runs. Any other INT3 is the guest's.
+  trap, while no other CPU runs. Any other INT3 is the guest's: it leaves the engine or is delivered as the
+  control block says.
 
 What an engine with a set of addresses does better: the guest can read a planted byte, and a mapping that
 appears and is used within one entry is met at the next.
@@ -17,16 +18,28 @@ appears and is used within one entry is met at the next.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from gdbstub.evaluator import holds
 from gdbstub.predicate import MAX_DEPTH, Instruction, Op, Program
-from hv.engines.base import Access, AddressSpace, CpuModel, Engine, EngineCpu, PointLimits, Turns, WatchAccess
-from hv.exits import Bpt, BptSource, Exit, Mtrap, Watch, WatchHit, WriteOrigin
+from hv.engines.base import (
+    Access,
+    AddressSpace,
+    CpuModel,
+    Engine,
+    EngineCpu,
+    EventType,
+    PointLimits,
+    Turns,
+    WatchAccess,
+)
+from hv.exits import Bpt, BptSource, ExceptionExit, Exit, Mtrap, Watch, WatchHit, WriteOrigin
 
 _INT3: Final = 0xCC
+_VECTOR_BP: Final = 3
 _OURS: Final = 1 << 62  # numbers of our own watchpoints in the engine
 _WORD_BYTES: Final = 8
 _CR3_ADDRESS: Final = 0x000F_FFFF_FFFF_F000
@@ -71,7 +84,9 @@ class _PlantedEngine:
         place = 0
         while now + left <= bound:  # after each turn other pages may be mapped, and more to plant
             self.plant(self._cpus[ring[place]])
-            if self._engine.run_turns((ring[place],), now, left, quantum, now + left).cut_short:
+            with self.leaving(self._cpus[ring[place]]):
+                turns = self._engine.run_turns((ring[place],), now, left, quantum, now + left)
+            if turns.cut_short:
                 return Turns(place, now, left, True)
             place, now, left = (place + 1) % len(ring), now + left, quantum
         return Turns(place, now, left, False)
@@ -81,7 +96,6 @@ class _PlantedEngine:
     def add_breakpoint(self, number: int, space: AddressSpace, address: int) -> None:
         self._points[number] = _Point(number, space, address)
         for cpu in self._cpus:
-            cpu.control.bpt_exit = 1
             self.plant(cpu)
 
     def remove_breakpoint(self, number: int) -> None:
@@ -116,6 +130,16 @@ class _PlantedEngine:
                 self._bytes[gpa] = old[0]
                 self._put(gpa, _INT3)
                 self._engine.add_watchpoint(_OURS + gpa, AddressSpace.PHYSICAL, gpa, 1, WatchAccess.WRITE)
+
+    @contextlib.contextmanager
+    def leaving(self, cpu: EngineCpu) -> Iterator[None]:
+        """While something is planted, `cpu` leaves for every INT3, whatever its control block says."""
+        asked = cpu.control.bpt_exit
+        cpu.control.bpt_exit = int(asked or bool(self._bytes))
+        try:
+            yield
+        finally:
+            cpu.control.bpt_exit = asked
 
     def _put(self, gpa: int, value: int) -> None:
         self._engine.write_physical(gpa, bytes([value]), WriteOrigin.DEBUGGER)
@@ -250,11 +274,6 @@ class _PlantedCpu:
     def read_linear(self, linear: int, size: int) -> bytes:
         return _read_linear(self._engine, self._cpu, linear, size)
 
-    def reset(self, init: bool) -> None:
-        on = self._cpu.control.bpt_exit
-        self._cpu.reset(init)
-        self._cpu.control.bpt_exit = on
-
     def _place(self) -> tuple[int, int | None]:
         """The linear address of the next instruction, and the physical one if something is planted there."""
         linear = int.from_bytes(self._cpu.read_register("linear_pc"), "little")
@@ -267,7 +286,7 @@ class _PlantedCpu:
         passing, control.skip_breakpoint = bool(control.skip_breakpoint), 0
         while True:
             ticks = self._cpu.ticks()
-            left = self._lifted(until, access) if passing else self._cpu.run(until, access)
+            left = self._lifted(until, access) if passing else self._met(until, access)
             same = self._cpu.ticks() == ticks
             if not (passing and same and isinstance(left, Bpt)):
                 verdict = self._judged(left)
@@ -283,10 +302,10 @@ class _PlantedCpu:
     def _judged(self, left: Exit) -> Exit | None:
         """What an exit is to the caller; None: nothing."""
         match left:
-            case Bpt(rip, BptSource.GUEST, _, 1):
+            case Bpt(rip, BptSource.GUEST, _, length):
                 linear, gpa = self._place()
-                if gpa is None:
-                    return left
+                if gpa is None or length != 1:
+                    return self._own(left)
                 ids = self._engine.hits(self._index, linear, gpa)
                 return Bpt(rip, BptSource.SET, ids[0], 0, ids[1:]) if ids else None
             case Watch(hits):
@@ -295,6 +314,22 @@ class _PlantedCpu:
                 return Watch(theirs) if theirs else None
             case _:
                 return left
+
+    def _own(self, left: Bpt) -> Exit | None:
+        """The guest's own INT3, or INT n with n = 3, as the engine would answer it if nothing was planted."""
+        control = self._cpu.control
+        if control.bpt_exit:
+            return left
+        kind = EventType.SWINTR if left.interrupt else EventType.SW_EXCEPTION
+        if not left.interrupt and control.exception_exit >> _VECTOR_BP & 1:
+            return ExceptionExit(left.rip, _VECTOR_BP, None, 0, kind=kind, length=left.length)
+        control.inject_type, control.inject_vector, control.inject_has_error = kind, _VECTOR_BP, 0
+        control.inject_length, control.inject_valid = left.length, 1
+        return None
+
+    def _met(self, until: int, access: Access) -> Exit:
+        with self._engine.leaving(self._cpu):
+            return self._cpu.run(until, access)
 
     def _lifted(self, until: int, access: Access) -> Exit:
         """Carry out one tick as if nothing was planted on its instruction: its exit, Mtrap if it has none."""

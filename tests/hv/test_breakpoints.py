@@ -443,3 +443,118 @@ def test_points_conditions_and_counts_leave_the_run_alone(make: Make, code: byte
         assert (stops > 0) is bool(lines)
         hashes.append(made.vm.state_hash())
     assert hashes[0] == hashes[1]
+
+
+# ---- beside the guest's own breakpoints
+
+# int3; int 3; inc ax; int3; jmp to the start; the handler counts in bx
+OWN = bytes.fromhex("cc cd03 40 cc ebf9")
+EVERYWHERE = (0, 1, 3, 4)
+Seen = tuple[str, int, int]
+
+
+def own_breakpoints(make: Make, *catches: str) -> Machine:
+    made = make(OWN)
+    made.vm.memory.write(3 * 4, (0x600).to_bytes(4, "little"), WriteOrigin.LOADER)
+    made.vm.memory.write(0x600, bytes.fromhex("43 cf"), WriteOrigin.LOADER)
+    for words in catches:
+        assert say(made, f"catch {words}").startswith("catch ")
+    return made
+
+
+def seen(made: Machine, stop: Stop) -> Seen:
+    """What stopped, the offset in the code, and how often the guest's handler has run."""
+    what = "own" if "own INT3" in stop.text else "#BP" if "#BP" in stop.text else "point"
+    cpu = made.vm.vcpus[0]
+    return what, cpu.get("rip") - CODE, cpu.get("rbx")
+
+
+@pytest.mark.parametrize(
+    ("catches", "points", "expected"),
+    [
+        ((), (3,), [("point", 3, 2), ("point", 3, 5)]),
+        (("int3",), (3,), [("own", 0, 0), ("own", 1, 1), ("point", 3, 2), ("own", 4, 2), ("own", 0, 3)]),
+        (("exception bp",), (3,), [("#BP", 0, 0), ("point", 3, 2), ("#BP", 4, 2), ("#BP", 0, 3)]),
+        (
+            (),
+            EVERYWHERE,
+            [("point", 0, 0), ("point", 1, 1), ("point", 3, 2), ("point", 4, 2), ("point", 0, 3)],
+        ),
+        (
+            ("int3",),
+            EVERYWHERE,
+            [
+                ("point", 0, 0),
+                ("own", 0, 0),
+                ("point", 1, 1),
+                ("own", 1, 1),
+                ("point", 3, 2),
+                ("point", 4, 2),
+            ],
+        ),
+        (
+            ("exception bp",),
+            EVERYWHERE,
+            [
+                ("point", 0, 0),
+                ("#BP", 0, 0),
+                ("point", 1, 1),
+                ("point", 3, 2),
+                ("point", 4, 2),
+                ("#BP", 4, 2),
+            ],
+        ),
+    ],
+)
+async def test_points_beside_and_over_the_guests_own_breakpoints(
+    make: Make, catches: tuple[str, ...], points: tuple[int, ...], expected: list[Seen]
+) -> None:
+    made = own_breakpoints(make, *catches)
+    target = made.target()
+    await target.attach()
+    for offset in points:
+        await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE + offset, 1)
+    assert [seen(made, await stopped(target, CONTINUE)) for _ in expected] == expected
+    assert made.vm.memory.read(CODE, len(OWN)) == OWN
+
+
+async def test_steps_over_points_at_the_guests_own_breakpoints_lead_into_the_handler(make: Make) -> None:
+    made = own_breakpoints(make)
+    target = made.target()
+    await target.attach()
+    for offset in (0, 1):
+        await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE + offset, 1)
+    for offset, length in ((0, 1), (1, 2)):
+        assert (await stopped(target, CONTINUE)).reason is StopReason.SOFTWARE_BREAKPOINT
+        assert (await stopped(target, STEP)).reason is StopReason.STEP
+        cpu = made.vm.vcpus[0]
+        assert cpu.get("rip") == 0x600
+        assert made.vm.memory.read(cpu.get("rsp"), 2) == (CODE + offset + length).to_bytes(2, "little")
+
+
+async def test_a_catch_that_goes_leaves_the_points_alone(make: Make) -> None:
+    made = own_breakpoints(make, "int3")
+    target = made.target()
+    await target.attach()
+    await target.set_breakpoint(BreakpointKind.SOFTWARE, CODE + 3, 1)
+    say(made, "catch delete all")
+    assert [seen(made, await stopped(target, CONTINUE)) for _ in range(2)] == [
+        ("point", 3, 2),
+        ("point", 3, 5),
+    ]
+    assert made.vm.vcpus[0].cpu.control.bpt_exit == 0
+
+
+@pytest.mark.parametrize("catches", [(), ("int3 log",), ("exception bp log",)])
+def test_both_strategies_leave_a_run_with_own_breakpoints_alone(make: Make, catches: tuple[str, ...]) -> None:
+    plain = own_breakpoints(make)
+    plain.vm.run(Goal(until=1000))
+    made = own_breakpoints(make, *catches)
+    made.control.debugged = True
+    say(made, f"break {CODE:#x} after=1000")
+    say(made, f"break {CODE + 4:#x} if u16[0x5000] == 3")
+    while made.vm.clock.now < 1000:
+        outcome = made.vm.run(Goal(until=1000))
+        assert not isinstance(outcome, VcpuStopped) or made.control.judge(outcome) is None
+    assert made.vm.state_hash() == plain.vm.state_hash()
+    assert bool(made.control.catches.log) is bool(catches)

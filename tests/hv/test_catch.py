@@ -61,7 +61,9 @@ EVENTS = [
     (AWKWARD, "exception #PF", Signal.SIGSEGV, r"#PF at .*, cr2 0x7fff0000 \(supervisor read, not present"),
     (AWKWARD, "exception 6", Signal.SIGILL, "#UD at"),
     (AWKWARD, "exception ud", Signal.SIGILL, "#UD at"),
-    (AWKWARD, "exception all", Signal.SIGILL, "#UD at"),
+    (AWKWARD, "exception all", Signal.SIGTRAP, "#BP at"),
+    (AWKWARD, "exception bp", Signal.SIGTRAP, "#BP at"),
+    (AWKWARD, "exception db", Signal.SIGTRAP, r"#DB at .* \(ICEBP\)"),
     (AWKWARD, "int3", Signal.SIGTRAP, "the guest's own INT3 at"),
     (AWKWARD, "port 0x40", Signal.SIGTRAP, r"OUT of 0x14 to port 0x40 \(1 bytes, test\); next is"),
     (AWKWARD, "port 0x30-0x50 w", Signal.SIGTRAP, "OUT of 0x14 to port 0x40"),
@@ -149,7 +151,8 @@ def test_a_catch_with_log_keeps_lines_and_does_not_stop(steppers: list[Stepper])
     stepper.control.interrupt()
     assert stepper.wait().reason is StopReason.INTERRUPT
     lines = monitor(stepper, "catch log").splitlines()
-    assert [re.findall("#[A-Z]+|OUT", line) for line in lines] == [["#UD"], ["#PF"], ["OUT"]] * 3
+    caught = [["#BP"], ["#DB"], ["#UD"], ["#PF"], ["OUT"]]
+    assert [re.findall("#[A-Z]+|OUT", line) for line in lines] == caught * 3
     alone, _ = timer_machine(AWKWARD)
     now = stepper.vm.clock.now
     assert run_to(alone, now) == run_to(stepper.vm, now)

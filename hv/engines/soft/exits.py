@@ -95,7 +95,8 @@ def decode_exit(cpu: Any, record: Any) -> Exit:
             error = record.error if record.has_error else None
             during = _in_flight(lib.accel_cpu_control(cpu))
             chain = _chain(cpu) if during is not None else ()
-            return ExceptionExit(rip, record.vector, error, record.value, during, chain)
+            kind, length = record.number, record.inst_length
+            return ExceptionExit(rip, record.vector, error, record.value, during, chain, kind, length)
         case "cr8":
             return Cr8(record.value)
         case "watch":
