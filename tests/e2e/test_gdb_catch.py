@@ -1,9 +1,13 @@
 """Stock gdb on the demo guest: `monitor catch`, and steps with timers held."""
 
+import collections
+import itertools
 import re
+from pathlib import Path
 
-from tests.e2e.conftest import Debug
-from tests.e2e.machine import DEMO_PROMPT, demo_command
+from tests.e2e.conftest import Debug, StartGdb, StartMachine
+from tests.e2e.machine import DEMO_PROMPT, Machine, demo_command
+from tests.helpers import system_guest
 
 
 def test_a_page_fault_is_a_stop_with_a_sentence_and_the_guest_goes_on(debug: Debug) -> None:
@@ -57,3 +61,38 @@ def test_steps_with_timers_held_take_no_time(debug: Debug) -> None:
     gdb("monitor step-policy masked")
     gdb("stepi")
     assert gdb("monitor info time") != before
+
+
+def final_state(machine: Machine) -> str:
+    """The state hash and the tick that `--stats` prints at the end."""
+    assert machine.wait() == 1  # the guest wrote 0 to port F4h
+    found = re.search(r"state [0-9a-f]{64} at tick \d+", machine.messages.join())
+    assert found is not None
+    return found.group()
+
+
+def test_exceptions_caught_in_the_delivery_of_others_leave_the_guest_as_it_is(
+    run: StartMachine, gdb: StartGdb, tmp_path: Path
+) -> None:
+    image = system_guest.build("long64", tmp_path)
+    undisturbed = final_state(run(str(image), "--stats", closed_input=True))
+    machine = run(str(image), "--stats", "--gdb", "127.0.0.1:0")
+    debugger = gdb()
+    debugger(f"target remote {machine.address()}")
+    for name in ("#PF", "#GP", "#DF"):
+        debugger(f"monitor catch exception {name}")
+    debugger("monitor catch delete 3")  # power-off: then the end is the machine's
+    reasons = collections.Counter[str]()
+    # A step delivers what was caught, or stops again at what its delivery raises.
+    for command in itertools.cycle(("continue", "stepi", "stepi")):
+        stop = debugger.go(command)
+        reasons[stop.reason] += 1
+        if stop.reason.startswith("exited"):
+            break
+    assert final_state(machine) == undisturbed
+    assert reasons["signal-received"] > 150
+    assert reasons["end-stepping-range"] > 150
+    said = r"vCPU 0: (#\w+) at .* in the delivery of vector (\d+)"
+    nested = set(re.findall(said, debugger.output))
+    assert {("#DF", "13"), ("#DF", "14")} < nested
+    assert {("#PF", "14"), ("#GP", "14"), ("#PF", "6"), ("#PF", "13"), ("#GP", "80")} < nested
