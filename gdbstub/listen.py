@@ -29,7 +29,7 @@ WAKE_S: Final = 50e-6
 _MOST_CREDIT: Final = 8
 
 
-class Patience:
+class Linger:
     """Whether it pays to stay awake for the next arrival.
 
     A debugger's command is a dozen small packets, each sent when the one before it is answered. To sleep
@@ -64,7 +64,7 @@ class SocketTransport(trio.abc.Stream):
         connected.setblocking(False)
         self._socket = connected
         self._closed = False
-        self._patience = Patience()
+        self._linger = Linger()
 
     @classmethod
     def of(cls, stream: trio.SocketStream) -> SocketTransport:
@@ -77,7 +77,7 @@ class SocketTransport(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
         size = max_bytes or 1 << 16
         data = self._receive(size)
-        while data is None and self._patience and time.perf_counter() - began < LINGER_S:
+        while data is None and self._linger and time.perf_counter() - began < LINGER_S:
             os.sched_yield()  # the client may need this processor for its next request
             data = self._receive(size)
         slept = 0.0
@@ -85,7 +85,7 @@ class SocketTransport(trio.abc.Stream):
             slept = WAKE_S
             await trio.lowlevel.wait_readable(self._socket)
             data = self._receive(size)
-        self._patience.waited(time.perf_counter() - began - slept)
+        self._linger.waited(time.perf_counter() - began - slept)
         return data
 
     def _receive(self, size: int) -> bytes | None:

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from gdbstub.listen import LINGER_S, Patience, SocketTransport
+from gdbstub.listen import LINGER_S, Linger, SocketTransport
 
 
 def pair() -> tuple[SocketTransport, socket.socket]:
@@ -104,24 +104,24 @@ async def test_a_client_that_always_has_data_lets_other_tasks_run() -> None:
 
 
 def test_only_a_client_whose_requests_come_soon_is_awaited_awake() -> None:
-    patience = Patience()
-    assert not patience
-    patience.waited(LINGER_S)
-    assert patience
-    patience.waited(1.0)
-    assert not patience
+    linger = Linger()
+    assert not linger
+    linger.waited(LINGER_S)
+    assert linger
+    linger.waited(1.0)
+    assert not linger
 
 
-def test_one_long_pause_among_short_ones_does_not_end_the_patience() -> None:
-    patience = Patience()
+def test_one_long_pause_among_short_ones_does_not_end_it() -> None:
+    linger = Linger()
     for _ in range(6):
-        patience.waited(LINGER_S / 2)
-    patience.waited(1.0)
-    assert patience
+        linger.waited(LINGER_S / 2)
+    linger.waited(1.0)
+    assert linger
     for _ in range(1000):
-        patience.waited(0.0)
+        linger.waited(0.0)
     pauses = 0
-    while patience:
-        patience.waited(1.0)
+    while linger:
+        linger.waited(1.0)
         pauses += 1
     assert pauses <= 5
