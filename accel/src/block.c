@@ -6,6 +6,7 @@
  * notices in the budget check it does anyway, and turns its ops into h_stale, which a running copy meets next.
  */
 #include "exec.h"
+#include "trace.h"
 
 enum { LONG_LIST = 1000 }; /* blocks of a page whose walk takes some microseconds */
 const struct block block_none = {.cost = COST_DEAD, .pa2 = ~0ull};
@@ -24,6 +25,7 @@ struct block *block_find(accel_cpu *c, u64 pa, u32 key) {
 }
 
 void block_flush_all(accel_machine *m) {
+    for (u32 i = 0; i < m->cpu_count; i++) trace_keep(m->cpus[i]);
     memset(m->hash, 0, (m->hash_mask + 1) * sizeof *m->hash);
     for (u32 i = 0; i < m->block_count; i++) {
         uint8_t *host;
@@ -236,19 +238,82 @@ static bool is_indirect(op_fn *fn) {
 
 /* Branch ops learn here whether their successors lie in another page (o->scale, o->vvvv), and the last op may need a
  * hand-over to the code behind it. */
-static void finish_block(accel_machine *m, struct block *b, bool ended, bool relative) {
+static void finish_block(accel_machine *m, struct block *b, const struct decoded *d) {
     struct op *last = &m->ops[m->op_count - 1];
     unsigned start = b->pa & 0xfff;
-    if (!ended) {
+    bool indirect = d->ends && is_indirect(last->fn);
+    if (!d->ends) {
         struct op fall = {.fn = h_fall_through, .idx = (u8)b->n, .off = b->bytes, .imm = b->bytes, .base = R_ZERO, .index = R_ZERO};
         fall.scale = start + b->bytes > 0xfff;
         put_op(m, b, fall, 0xffff);
-    } else if (relative) {
+        last++;
+    } else if (d->relative) {
         last->scale = (u64)(start + last->imm) > 0xfff;
         last->vvvv = start + b->bytes > 0xfff;
     }
-    if (ended && is_indirect(last->fn)) put_targets(m);
+    if (b->key & K_TRACE) last->fn = trace_recording(last->fn);
+    lean_pass(m->lean, b->ops, b->op_count);
+    if ((b->key & K_CODE) == K_CODE64) fuse_pass(m->fusions, b->ops, b->op_count);
+    if (indirect) put_targets(m);
     else put_link(m);
+}
+
+/* The next instruction goes into b. False: none fits, or (*fault) fetching the first one faults. `last`: the one before. */
+static bool decode_next(accel_cpu *c, struct block *b, u64 lin, const u8 *page, struct decoded *last, bool *fault) {
+    accel_machine *m = c->m;
+    u64 pa = b->pa;
+    u32 key = b->key;
+    unsigned at = (unsigned)(pa & 0xfff) + b->bytes;
+    if (at > 0xfff || (b->n && ((key & K_SINGLE) || ((key & K_BP) && points_cut_at(c, lin + b->bytes, pa + b->bytes))))) return false;
+    struct decoded d;
+    int n = decode(page + at, 4096 - at, key, c->model, &d);
+    if (n == -1 && b->n) return false; /* crosses: a block of its own */
+    if (n == -1) {
+        struct fetch f;
+        *fault = !fetch_cross(c, lin, pa, &f);
+        if (*fault) return false;
+        n = decode(f.bytes, f.avail, key, c->model, &d);
+        b->pa2 = f.pa2 & PAGE_MASK;
+    }
+    if (n == -2) {
+        *fault = !b->n;
+        if (*fault) set_fault(c, EX_GP, true, 0); /* over 15 bytes */
+        return false;
+    }
+    if (!rebase(&d, b->bytes) && b->n) return false;
+    d.op.off = b->bytes;
+    d.op.idx = (u8)b->n;
+    put_op(m, b, d.op, d.row);
+    b->last = b->bytes;
+    b->n++;
+    b->bytes += d.length;
+    b->always = d.always;
+    *last = d;
+    return true;
+}
+
+/* Enters b into the lists by which it is found. */
+static void list_block(accel_machine *m, struct block *b) {
+    u32 number = (u32)(b - m->blocks) + 1, *head = &m->hash[hash_of(m, b->pa, b->key)];
+    b->hash_next = *head;
+    *head = number;
+    u8 *host;
+    struct page *p = phys_page(m, b->pa, &host);
+    b->page_next = p->blocks;
+    p->blocks = number;
+    unsigned in_first = 4096 - (b->pa & 0xfff);
+    mark_code(m, b->pa, b->bytes < in_first ? b->bytes : in_first);
+    if (b->pa2 != ~0ull && b->bytes > in_first && (p = phys_page(m, b->pa2, &host))) {
+        if (b->pa2 != (b->pa & PAGE_MASK)) {
+            b->page2_next = p->blocks;
+            p->blocks = number;
+        }
+        mark_code(m, b->pa2, b->bytes - in_first);
+    }
+    if (b->key & K_BP) {
+        b->bp_next = m->bp_blocks;
+        m->bp_blocks = number;
+    }
 }
 
 struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
@@ -261,75 +326,18 @@ struct block *block_make(accel_cpu *c, u64 lin, u64 pa, u32 key) {
     }
     struct block *b = new_block(c);
     b->pa = pa, b->key = key;
-    bool ended = false, relative = false, always = false;
-    unsigned start = pa & 0xfff, last = 0;
-    struct op *entry = NULL, twin;
     if ((key & K_BP) && points_cut_at(c, lin, pa)) put_op(m, b, (struct op){.fn = h_break_check, .base = R_ZERO, .index = R_ZERO}, 0xffff);
-    if (key & K_TRACE) {
-        entry = &m->ops[m->op_count];
-        put_op(m, b, trace_entry(key), 0xffff);
+    struct decoded last = {.ends = false};
+    bool fault = false;
+    while (!last.ends && b->n < BLOCK_MAX && b->pa2 == ~0ull && decode_next(c, b, lin, host, &last, &fault)) {}
+    if (fault) {
+        m->block_count--;
+        m->op_count = (u32)(b->ops - m->ops);
+        return NULL;
     }
-    while (!ended && b->n < BLOCK_MAX) {
-        unsigned at = start + b->bytes;
-        if (at > 0xfff || (b->n && ((key & K_SINGLE) || ((key & K_BP) && points_cut_at(c, lin + b->bytes, pa + b->bytes))))) break;
-        struct decoded d;
-        int n = decode(host + at, 4096 - at, key, c->model, &d);
-        if (n == -1 && b->n) break; /* crosses: a block of its own */
-        if (n == -1) {
-            struct fetch f;
-            if (!fetch_cross(c, lin, pa, &f)) goto fault;
-            n = decode(f.bytes, f.avail, key, c->model, &d);
-            b->pa2 = f.pa2 & PAGE_MASK;
-        }
-        if (n == -2) {
-            if (b->n) break;
-            set_fault(c, EX_GP, true, 0); /* over 15 bytes */
-            goto fault;
-        }
-        if (b->n && !rebase(&d, b->bytes)) break;
-        if (!b->n) rebase(&d, 0);
-        d.op.off = b->bytes;
-        d.op.idx = (u8)b->n;
-        if ((key & K_TRACE) && trace_twin(&d, &twin)) put_op(m, b, twin, 0xffff);
-        put_op(m, b, d.op, d.row);
-        last = b->bytes;
-        b->n++;
-        b->bytes += d.length;
-        ended = d.ends;
-        relative = d.relative;
-        always = d.always;
-        if (b->pa2 != ~0ull) break;
-    }
-    lean_pass(m->lean, b->ops, b->op_count);
-    if ((key & K_CODE) == K_CODE64) fuse_pass(m->fusions, b->ops, b->op_count);
-    finish_block(m, b, ended, relative);
-    if (entry) trace_close(entry, b, last, always);
+    finish_block(m, b, &last);
     b->cost = b->n;
-    u32 number = (u32)(b - m->blocks) + 1, *head = &m->hash[hash_of(m, pa, key)];
-    b->hash_next = *head;
-    *head = number;
-    struct page *p = phys_page(m, pa, &host);
-    b->page_next = p->blocks;
-    p->blocks = number;
-    unsigned in_first = 4096 - start;
-    mark_code(m, pa, b->bytes < in_first ? b->bytes : in_first);
-    if (b->pa2 != ~0ull) {
-        if (b->bytes <= in_first || !(p = phys_page(m, b->pa2, &host)) || b->pa2 == (pa & PAGE_MASK)) {
-            if (b->pa2 == (pa & PAGE_MASK) && b->bytes > in_first) mark_code(m, b->pa2, b->bytes - in_first);
-        } else {
-            b->page2_next = p->blocks;
-            p->blocks = number;
-            mark_code(m, b->pa2, b->bytes - in_first);
-        }
-    }
-    if (key & K_BP) {
-        b->bp_next = m->bp_blocks;
-        m->bp_blocks = number;
-    }
+    list_block(m, b);
     c->stats.blocks_decoded++;
     return b;
-fault:
-    m->block_count--;
-    m->op_count = (u32)(b->ops - m->ops);
-    return NULL;
 }

@@ -1,20 +1,35 @@
 /*
  * branch.h - chaining from a branch to its successor, the sixteen conditions, and what the near branches of 64-bit code do
  * (end_FORM, FORM being the name of the handler without h_); for op_branch.c and op_fuse.c.
+ *
+ * Both are compiled twice: with TRACED defined they give the handlers that record the branches which they take (trace.h),
+ * named NAMED(h_FORM).
  */
 #ifndef BRANCH_H
 #define BRANCH_H
 
-#include "exec.h"
+#include "trace.h"
 
 op_fn h_call_slow, h_ret_slow, h_jmp_E_slow, h_call_E_slow;
-void jump_unknown(accel_cpu *c, u64 target); /* canonical, but not in the jump cache */
+void go_checked(accel_cpu *c, const struct op *o, u64 target); /* taken, but cannot simply be chained */
+void go_next(accel_cpu *c, const struct op *o);               /* likewise not taken */
+void jump_unknown(accel_cpu *c, const struct op *o, u64 target); /* canonical, but not in the jump cache */
 struct block *new_target(accel_cpu *c, const struct op *o, u64 rip); /* known_block(), remembered at o */
+
+#ifdef TRACED
+#define NAMED(name) NAMED_TRACED(name)
+#define NAMED_TRACED(name) name##_traced
+#define TAKEN(kind, c, o, to) trace_##kind(c, o, to)
+#else
+#define NAMED(name) name
+#define TAKEN(kind, c, o, to) ((void)0)
+#endif
+#define CHAINING_HANDLER(name) HANDLER(NAMED(name))
 
 INLINE struct link *link_of(const struct op *o) { return (struct link *)(o + 1); }
 
-/* Go on at rip through successor `which` (0 taken, 1 fall-through) of the direct branch o. */
-INLINE void go(accel_cpu *c, const struct op *o, int which, u64 rip) {
+/* Go on at rip through successor `which` (0 taken, or the only one; 1 fall-through) of o. */
+INLINE void go_on(accel_cpu *c, const struct op *o, int which, u64 rip) {
     struct link *l = link_of(o);
     struct block *b = l->to[which];
     c->r[R_RIP] = rip;
@@ -22,6 +37,12 @@ INLINE void go(accel_cpu *c, const struct op *o, int which, u64 rip) {
     if (unlikely((c->budget -= b->cost) < 0)) return leave_over(c, b, l, which);
     c->block = b;
     DISPATCH(c, b->ops);
+}
+
+/* The same for a direct branch. */
+INLINE void go(accel_cpu *c, const struct op *o, int which, u64 rip) {
+    if (which == 0) TAKEN(relative, c, o, rip);
+    go_on(c, o, which, rip);
 }
 
 #define BE(c) ((c)->flags_ah & (F_CF | F_ZF))
@@ -59,13 +80,14 @@ INLINE struct block *known_block(const accel_cpu *c, u64 rip) {
     return likely(hit) ? c->jump[i].b : NULL;
 }
 
-INLINE void go_block(accel_cpu *c, struct block *b, u64 rip) {
+INLINE void go_block(accel_cpu *c, const struct op *o, struct block *b, u64 rip) {
+    (void)o;
+    TAKEN(indirect, c, o, rip);
     c->r[R_RIP] = rip;
     if (unlikely((c->budget -= b->cost) < 0)) return leave_over(c, b, NULL, 0);
     c->block = b;
     DISPATCH(c, b->ops);
 }
-
 
 INLINE void end_ret_64(accel_cpu *c, const struct op *o) {
     u64 sp = c->r[R_RSP], target;
@@ -76,10 +98,10 @@ INLINE void end_ret_64(accel_cpu *c, const struct op *o) {
     if (unlikely(b == NULL)) {
         if (unlikely(!canonical(c, target))) return h_ret_slow(c, o);
         c->r[R_RSP] = sp + 8 + (u16)o->imm;
-        return jump_unknown(c, target);
+        return jump_unknown(c, o, target);
     }
     c->r[R_RSP] = sp + 8 + (u16)o->imm;
-    go_block(c, b, target);
+    go_block(c, o, b, target);
 }
 
 INLINE struct targets *targets_of(const struct op *o) { return (struct targets *)(o + 1); }
@@ -96,6 +118,7 @@ INLINE struct block *known_target(accel_cpu *c, const struct op *o, u64 rip) {
 }
 
 INLINE void go_target(accel_cpu *c, const struct op *o, struct block *b, u64 rip) {
+    TAKEN(indirect, c, o, rip);
     c->r[R_RIP] = rip;
     if (unlikely((c->budget -= b->cost) < 0)) {
         targets_of(o)->gen = 0;
@@ -108,7 +131,7 @@ INLINE void go_target(accel_cpu *c, const struct op *o, struct block *b, u64 rip
 INLINE void jmp_fast(accel_cpu *c, const struct op *o, u64 target) {
     struct block *b = known_target(c, o, target);
     if (likely(b != NULL)) go_target(c, o, b, target);
-    else if (canonical(c, target)) jump_unknown(c, target);
+    else if (canonical(c, target)) jump_unknown(c, o, target);
     else h_jmp_E_slow(c, o);
 }
 
@@ -120,7 +143,7 @@ INLINE void call_fast(accel_cpu *c, const struct op *o, u64 target) {
     memcpy(p, &back, 8);
     c->r[R_RSP] = sp;
     if (likely(b != NULL)) go_target(c, o, b, target);
-    else jump_unknown(c, target);
+    else jump_unknown(c, o, target);
 }
 
 INLINE void end_jmp_E_64_r(accel_cpu *c, const struct op *o) { jmp_fast(c, o, c->r[o->rm]); }
@@ -137,5 +160,15 @@ END_MEMORY(jmp, f)
 END_MEMORY(jmp, x)
 END_MEMORY(call, f)
 END_MEMORY(call, x)
+
+/* ---- the handlers that chain: X(FORM) ---- */
+
+#define CHAINING(X) \
+    X(fall_through) X(jmp_64) X(jmp_32) X(loop) X(loope) X(loopne) X(jcxz) X(call_64) X(call_32) X(ret_64) X(ret_32) \
+    X(jmp_E_64_r) X(jmp_E_64_f) X(jmp_E_64_x) X(call_E_64_r) X(call_E_64_f) X(call_E_64_x)
+#define DECLARE_CHAINING(form) op_fn h_##form, h_##form##_traced;
+#define DECLARE_JUMP(name, condition) DECLARE_CHAINING(name##_64) DECLARE_CHAINING(name##_32)
+CHAINING(DECLARE_CHAINING)
+CONDITIONS(DECLARE_JUMP)
 
 #endif

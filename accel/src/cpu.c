@@ -300,7 +300,7 @@ int accel_cpu_new(accel_machine *m, uint32_t index, uint32_t count, int model, u
     for (int view = 0; view < FT_VIEWS; view++)
         for (int i = 0; i < FTLB_SIZE; i++) c->ftlb[view][i].rtag = c->ftlb[view][i].wtag = FTLB_NONE;
     c->trace.ring = c->trace.recent;
-    c->trace.mask = TRACE_DEFAULT - 1;
+    accel_branch_ring(c, TRACE_DEFAULT);
     accel_cpu_reset(c, 0);
     m->cpus[m->cpu_count++] = c;
     *out = c;

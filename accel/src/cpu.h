@@ -122,7 +122,7 @@ enum { FT_SUPER, FT_USER, FT_SUPER_SMAP /* supervisor that may not touch user pa
 
 /* ---- decoded blocks ------------------------------------------------------------------------------ */
 
-enum { BLOCK_MAX = 64, BLOCK_OPS = BLOCK_MAX + 3 /* with those of a breakpoint and of the branch ring */ };
+enum { BLOCK_MAX = 64, BLOCK_OPS = BLOCK_MAX + 2 /* with those of a breakpoint and of the end */ };
 
 struct block {
     uint64_t pa;        /* physical address of its first byte */
@@ -137,6 +137,8 @@ struct block {
     uint32_t page2_next;/* list of the second page (an instruction that crosses) */
     uint64_t pa2;       /* physical address of the second page, or ~0 */
     bool dead;
+    bool always;        /* ends with a branch that is taken whenever it retires */
+    uint16_t last;      /* offset of its last instruction */
     uint32_t bp_next;
 };
 
@@ -263,10 +265,16 @@ enum { MAX_ANSWERS = 16, MAX_IO_WRITES = 16 };
 struct answer { uint64_t value, addr; uint8_t kind, size; };      /* kind: accel_exit_kind */
 struct io_write { uint64_t addr, value; uint8_t kind, size; };
 
-/* The branch ring (trace.c). `from`: where the block under way ends; `next`: the linear address of what follows it if no
- * branch is taken, or one that cannot be reached if the block ends with a branch anyway. */
+/* The branch ring (trace.c), as 64-bit words behind one another. `at` counts up to 0 at its end, two by two. */
 enum { TRACE_DEFAULT = 32 };
-struct trace { accel_branch *ring; uint64_t mask, count, from, next; accel_branch recent[TRACE_DEFAULT]; };
+struct trace {
+    int64_t at;
+    uint64_t *end, mask;
+    uint64_t wrapped;   /* branches recorded before the ring last began anew */
+    uint64_t base;      /* of the code under way: the CS base, 0 in 64-bit code */
+    accel_branch *ring; /* `from` is what trace_branch() is given */
+    accel_branch recent[TRACE_DEFAULT];
+};
 
 struct fpu {
     uint8_t st[8][16];  /* physical registers R0-R7, 10 bytes used */
@@ -483,7 +491,6 @@ struct decoded {
     bool ends;     /* no further instruction may follow in the block */
     bool relative; /* op.imm is a displacement from the next instruction */
     bool always;   /* a branch that is taken whenever it retires */
-    uint8_t cc;    /* of a relative one: condition as in Jcc, or TRACE_LOOP + 0-3 for LOOPNE, LOOPE, LOOP, JrCXZ */
 };
 op_fn *decode_slow_form(const struct decoded *d);
 /* Decodes from bytes[0..avail). Returns the length, 0 for #UD, -1 when more bytes are needed, -2 over 15 bytes.
@@ -496,19 +503,20 @@ void lean_table(const struct lean **table); /* fills LEAN_HASH empty places */
 
 /* ---- op_fuse.c ---- Swaps in handlers that do several ops, as few as possible. */
 void fuse_pass(const struct fusion *const *table, struct op *ops, unsigned count);
-void fuse_table(const struct fusion **table); /* fills FUSE_HASH empty places */
+void fuse_table(const struct fusion **table), fuse_table_traced(const struct fusion **table); /* fill FUSE_HASH empty places */
 
 /* ---- trace.c ---- Recording of taken branches; the protocol is described there. */
-enum { TRACE_LOOP = 16 };
 INLINE uint64_t linear_rip(const accel_cpu *c) {
     return is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff;
 }
-struct op trace_entry(uint32_t key);                                        /* the op that a traced block begins with */
-void trace_close(struct op *entry, const struct block *b, unsigned last, bool always); /* ... once the block is known */
-bool trace_twin(const struct decoded *d, struct op *out); /* the op to put before a branch to the next instruction */
-void trace_settle(accel_cpu *c, int why);                                   /* after handlers left for the reason `why` */
-void trace_event(accel_cpu *c, uint64_t from);                              /* an event was delivered */
-INLINE bool tracing(const accel_cpu *c) { return c->ctl.branch_trace || ((c->flags & F_TF) && (c->debugctl & 2)); }
+void trace_begin(accel_cpu *c);                /* a slice begins */
+void trace_settle(accel_cpu *c, uint32_t key); /* it ended with LEAVE_TO; key: of its code */
+void trace_event(accel_cpu *c, uint64_t from); /* an event was delivered */
+void trace_checked(accel_cpu *c, const struct op *o, uint64_t target); /* the near branch o is taken */
+void trace_keep(accel_cpu *c);                 /* all blocks are about to go */
+void trace_reset(accel_cpu *c);                /* nothing recorded */
+INLINE bool branch_stepping(const accel_cpu *c) { return (c->flags & F_TF) && (c->debugctl & 2); }
+INLINE bool tracing(const accel_cpu *c) { return c->ctl.branch_trace || branch_stepping(c); }
 
 /* ---- event.c ------------------------------------------------------------------------------------------------ */
 

@@ -351,7 +351,6 @@ int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct
     finish(&i, out, fn, (int)(r - rows));
     out->relative = r->imm == IMM_JB || r->imm == IMM_JZ;
     out->always = r->attrs & A_BR;
-    out->cc = i.map == MAP_1 && i.opcode >= 0xe0 ? TRACE_LOOP + (i.opcode & 3) : i.opcode & 15;
     out->ends = (r->attrs & A_END) || fn == h_no_device || fn == h_undefined || fn == h_gp0 || fn == h_unimplemented;
     return (int)i.pos;
 }

@@ -25,9 +25,6 @@
     X(jnz_64, __VA_ARGS__) X(jbe_64, __VA_ARGS__) X(jnbe_64, __VA_ARGS__) X(js_64, __VA_ARGS__) X(jns_64, __VA_ARGS__) \
     X(jp_64, __VA_ARGS__) X(jnp_64, __VA_ARGS__) X(jl_64, __VA_ARGS__) X(jnl_64, __VA_ARGS__) X(jle_64, __VA_ARGS__) \
     X(jnle_64, __VA_ARGS__)
-#define DECLARE_JUMP(name, condition) op_fn h_##name##_64;
-CONDITIONS(DECLARE_JUMP)
-op_fn h_jmp_64, h_call_64, h_ret_64, h_jmp_E_64_r, h_jmp_E_64_f, h_jmp_E_64_x, h_call_E_64_r, h_call_E_64_f, h_call_E_64_x;
 
 #define COMPARE_JUMP(jump, first) \
     static HANDLER(f_##first##__##jump) { \
@@ -39,12 +36,18 @@ FIRST(COMPARE_JUMPS)
 
 /* ---- sequences: S for straight ones, J for those that end in a branch ---- */
 
+#ifdef TRACED /* the straight ones are op_fuse.c's */
+#define S2(...)
+#define S3(...)
+#define S4(...)
+#else
 #define S2(a, b_) \
     static HANDLER(f_##a##__##b_) { STEP(a, 0); STEP(b_, 1); DISPATCH(c, o + 2); }
 #define S3(a, b_, d) \
     static HANDLER(f_##a##__##b_##__##d) { STEP(a, 0); STEP(b_, 1); STEP(d, 2); DISPATCH(c, o + 3); }
 #define S4(a, b_, d, e) \
     static HANDLER(f_##a##__##b_##__##d##__##e) { STEP(a, 0); STEP(b_, 1); STEP(d, 2); STEP(e, 3); DISPATCH(c, o + 4); }
+#endif
 #define J2(a, b_) \
     static HANDLER(f_##a##__##b_) { STEP(a, 0); end_##b_(c, o + 1); }
 #define J3(a, b_, d) \
@@ -64,25 +67,34 @@ FIRST(COMPARE_JUMPS)
 #define ROW_2(a, b) {{h_##a, h_##b}, f_##a##__##b},
 #define ROW_3(a, b, d) {{h_##a, h_##b, h_##d}, f_##a##__##b##__##d},
 #define ROW_4(a, b, d, e) {{h_##a, h_##b, h_##d, h_##e}, f_##a##__##b##__##d##__##e},
-#define ROW_JUMP(jump, first) ROW_2(first, jump)
+#define ROW_J2(a, b) {{h_##a, NAMED(h_##b)}, f_##a##__##b},
+#define ROW_J3(a, b, d) {{h_##a, h_##b, NAMED(h_##d)}, f_##a##__##b##__##d},
+#define ROW_J4(a, b, d, e) {{h_##a, h_##b, h_##d, NAMED(h_##e)}, f_##a##__##b##__##d##__##e},
+#define ROW_JUMP(jump, first) ROW_J2(first, jump)
 #define ROW_JUMPS(first) JUMPS(ROW_JUMP, first)
+#ifdef TRACED
+#define S2(...)
+#define S3(...)
+#define S4(...)
+#else
 #define S2(...) ROW_2(__VA_ARGS__)
 #define S3(...) ROW_3(__VA_ARGS__)
 #define S4(...) ROW_4(__VA_ARGS__)
-#define J2(...) ROW_2(__VA_ARGS__)
-#define J3(...) ROW_3(__VA_ARGS__)
-#define J4(...) ROW_4(__VA_ARGS__)
+#endif
+#define J2(...) ROW_J2(__VA_ARGS__)
+#define J3(...) ROW_J3(__VA_ARGS__)
+#define J4(...) ROW_J4(__VA_ARGS__)
 static const struct fusion rows[] = {
     FIRST(ROW_JUMPS)
 #include "fuse.def"
 };
 enum { ROWS = sizeof rows / sizeof *rows };
-_Static_assert(ROWS < FUSE_HASH * 3 / 4, "the table has room");
+_Static_assert(ROWS < FUSE_HASH * 3 / 8, "the table has room, for both compilations");
 
 static u64 add_to_hash(u64 hash, op_fn *fn) { return (hash ^ (uintptr_t)fn) * 0x9e3779b97f4a7c15ull; }
 static unsigned slot_of(u64 hash) { return (unsigned)(hash >> 40) & (FUSE_HASH - 1); }
 
-void fuse_table(const struct fusion **table) {
+void NAMED(fuse_table)(const struct fusion **table) {
     for (unsigned i = 0; i < ROWS; i++) {
         u64 hash = 0;
         for (unsigned k = 0; k < FUSE_MAX && rows[i].ops[k]; k++) hash = add_to_hash(hash, rows[i].ops[k]);
@@ -91,6 +103,8 @@ void fuse_table(const struct fusion **table) {
         table[at] = &rows[i];
     }
 }
+
+#ifndef TRACED
 
 static bool same(const struct fusion *f, const struct op *ops, unsigned n) {
     for (unsigned k = 0; k < n; k++)
@@ -121,3 +135,5 @@ void fuse_pass(const struct fusion *const *table, struct op *ops, unsigned count
     }
     for (unsigned i = 0; i < count; i += taken[i]) ops[i].fn = fused[i];
 }
+
+#endif

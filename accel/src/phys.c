@@ -31,6 +31,7 @@ int accel_machine_new(accel_machine **out) {
     }
     lean_table(m->lean);
     fuse_table(m->fusions);
+    fuse_table_traced(m->fusions);
     *out = m;
     return ACCEL_OK;
 }

@@ -239,9 +239,7 @@ static int run_slice(accel_cpu *c, bool single) {
             if (c->budget == 0 || more) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;
             break;
-        case LEAVE_STALE:
-            if (c->run_key & K_TRACE) trace_settle(c, LEAVE_STALE);
-            break;
+        case LEAVE_STALE: break;
         default: return c->leave;
         }
     }
@@ -494,10 +492,11 @@ static int execute(accel_cpu *c) {
     c->flags &= ~(u32)F_RF;
     c->rf_now = rf;
     c->slice_fuel = SLICE_FUEL;
-    if (unlikely(tracing(c))) c->trace.next = linear_rip(c); /* it may have come on within this run */
-    u64 branches = c->trace.count;
+    bool branch_step = unlikely(branch_stepping(c));
+    u64 branches = branch_step ? accel_branch_count(c) : 0;
+    if (unlikely(tracing(c))) trace_begin(c);
     int why = run_slice(c, single);
-    if (unlikely(c->run_key & K_TRACE)) trace_settle(c, why);
+    if (unlikely(c->run_key & K_TRACE) && why == LEAVE_TO) trace_settle(c, c->run_key);
     s64 used = c->slice - c->budget;
     c->ticks += (u64)used;
     if (!used && why != LEAVE_TO) {
@@ -508,7 +507,7 @@ static int execute(accel_cpu *c) {
         if (unlikely(c->m->woken)) c->attention |= ATT_WAKE;
         c->skip_now = 0;
         tick_event(c);
-        if (unlikely(tf || c->tf_after) && step_trap(c, tf, c->trace.count != branches)) c->pending_dbg |= BIT(14);
+        if (unlikely(tf || c->tf_after) && step_trap(c, tf, branch_step && accel_branch_count(c) != branches)) c->pending_dbg |= BIT(14);
     }
     switch (why) {
     case LEAVE_FAULT:
@@ -553,7 +552,6 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     bool doubled = c->exit.kind == ACCEL_EXIT_EXCEPTION && c->exit.vector == EX_DF;
     c->pass_now = !c->ctl.pass_exception ? PASS_NONE : doubled ? PASS_DOUBLE : PASS_SECOND;
     c->ctl.pass_exception = 0;
-    c->trace.next = linear_rip(c);
     if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
     int kind = refused ? intercept_refusal(c) : -1;
     mxcsr_enter(c);

@@ -138,7 +138,7 @@ int accel_cpu_load(accel_cpu *c, const void *data, size_t size) {
     c->answer_count = c->answer_used = c->answer_wanted = 0;
     c->io_count = c->hit_count = c->chain_count = 0;
     c->attention = 0;
-    c->trace.count = 0;
+    trace_reset(c);
     ftlb_flush(c);
     fetch_flush(c);
     update_mode(c);

@@ -1,88 +1,58 @@
 /*
  * trace.c - the ring of taken branches.
  *
- * While the trace is on, blocks of their own (K_TRACE) begin with an op that records how they were entered: the CPU came by
- * a branch unless the block stands where the one before it ended. A block that ends with an unconditional branch says that it
- * ends nowhere (TRACE_NOWHERE), so its successor always came by a branch. What leaves a block in the middle (a fault, a stop, an
- * attention) settles the account in trace_settle(): it goes on where it stands. So the cost is one op per block, none when off.
- *
- * A conditional branch to the instruction behind itself cannot be told by the addresses: it has an op before it that asks the
- * condition.
+ * While the trace is on, blocks of their own (K_TRACE) end with twins of the handlers that chain (op_branch.c, op_fuse.c),
+ * which record each branch as it is taken; those of relative branches leave it to the reader to find where the branch stands
+ * (trace_relative()). Branches that go through the run loop are recorded there (trace_settle()), those of 16-bit and of
+ * segmented code by go_checked(), events by their delivery. So the cost is a few stores per taken branch, none when off.
  */
 #include <stdlib.h>
-#include "exec.h"
+#include "trace.h"
 
-#define TRACE_NOWHERE BIT(63) /* added to an address: none that execution can go on at */
 enum { TRACE_MAX = 1 << 20 };
 
-INLINE void put(accel_cpu *c, u64 from, u64 to) { c->trace.ring[c->trace.count++ & c->trace.mask] = (accel_branch){from, to}; }
+static void record(accel_cpu *c, u64 from, u64 to) { trace_branch(c, from ^ TRACE_ADDRESS, to); }
 
-/* ---- ops: disp is where the last instruction of the block begins, imm where the block ends, TRACE_NOWHERE inside ---- */
+static u64 size_of(const struct trace *t) { return t->mask + 1; }
 
-static HANDLER(h_trace_64) {
-    u64 rip = c->r[R_RIP];
-    if (c->trace.next != rip) put(c, c->trace.from, rip);
-    c->trace.from = rip + (u64)(s64)o->disp;
-    c->trace.next = rip + o->imm;
-    NEXT(c, o);
+static u64 count_of(const struct trace *t) { return t->wrapped + size_of(t) + (u64)(t->at / 2); }
+
+/* Where the branch of entry i stands: the address itself, or it is told by where the relative branch has gone. */
+static u64 source(const struct trace *t, u64 i) {
+    u64 by = t->ring[i].from, to = t->ring[i].to;
+    if ((by >> 62 ^ by >> 63) & 1) return by ^ TRACE_ADDRESS;
+    const struct op *o = (const struct op *)by;
+    u64 from = to - o->imm + o->off;
+    return OP_OSZ(o) == SZ32 ? (u32)from : from;
 }
 
-static HANDLER(h_trace_segmented) {
-    u64 base = c->seg[SEG_CS].base, rip = c->r[R_RIP];
-    if (c->trace.next != (u32)(rip + base)) put(c, c->trace.from, (u32)(rip + base));
-    c->trace.from = (u32)(rip + base + (u32)o->disp);
-    c->trace.next = (u32)(rip + base + o->imm) | (o->imm & TRACE_NOWHERE);
-    NEXT(c, o);
+void trace_keep(accel_cpu *c) {
+    struct trace *t = &c->trace;
+    u64 count = count_of(t), n = count < size_of(t) ? count : size_of(t);
+    for (u64 i = 0; i < n; i++) t->ring[i].from = source(t, i) ^ TRACE_ADDRESS;
 }
 
-struct op trace_entry(u32 key) {
-    bool code64 = (key & K_CODE) == K_CODE64;
-    return (struct op){.fn = code64 ? h_trace_64 : h_trace_segmented, .base = R_ZERO, .index = R_ZERO};
-}
-
-void trace_close(struct op *entry, const struct block *b, unsigned last, bool always) {
-    entry->disp = (s32)last;
-    entry->imm = b->bytes | (always ? TRACE_NOWHERE : 0);
-}
-
-/* imm: the condition, as in struct decoded. LOOP and JrCXZ look at the count register of their address size. */
-static bool taken(const accel_cpu *c, const struct op *o) {
-    if (o->imm < TRACE_LOOP) return cond(c, (unsigned)o->imm);
-    u64 mask = OP_ASZ(o) == SZ64 ? ~0ull : OP_ASZ(o) == SZ32 ? 0xffffffffull : 0xffffull, count = c->r[R_RCX] & mask;
-    switch (o->imm - TRACE_LOOP) {
-    case 0: return count != 1 && !zf(c);
-    case 1: return count != 1 && zf(c);
-    case 2: return count != 1;
-    default: return count == 0;
-    }
-}
-
-static HANDLER(h_trace_twin) {
-    if (taken(c, o)) c->trace.next ^= TRACE_NOWHERE;
-    NEXT(c, o);
-}
-
-bool trace_twin(const struct decoded *d, struct op *out) {
-    if (!d->relative || d->always || d->op.imm != (u64)(d->op.off + d->op.len)) return false;
-    *out = d->op;
-    out->fn = h_trace_twin;
-    out->imm = d->cc;
-    return true;
+void trace_reset(accel_cpu *c) {
+    c->trace.wrapped = 0;
+    c->trace.at = -2 * (s64)size_of(&c->trace);
 }
 
 /* ---- between blocks -------------------------------------------------------------------------------------------------- */
 
-void trace_settle(accel_cpu *c, int why) {
-    u64 lin = linear_rip(c);
-    bool ended = why == LEAVE_CHAIN || why == LEAVE_BUDGET || why == LEAVE_TO || why == LEAVE_BREAK || why == LEAVE_FETCH;
-    if (ended && c->trace.next != lin) put(c, c->trace.from, lin);
-    c->trace.next = lin;
+void trace_begin(accel_cpu *c) { c->trace.base = is_code64(c) ? 0 : c->seg[SEG_CS].base; }
+
+void trace_settle(accel_cpu *c, u32 key) {
+    const struct block *b = c->block;
+    u64 start = c->r[R_RIP] + c->trace.base, from = start + b->last, next = start + b->bytes, to = linear_rip(c);
+    if ((key & K_CODE) != K_CODE64) from = (u32)from, next = (u32)next;
+    if (b->always || next != to) record(c, from, to);
 }
 
-void trace_event(accel_cpu *c, u64 from) {
-    u64 lin = linear_rip(c);
-    put(c, from, lin);
-    c->trace.next = lin;
+void trace_event(accel_cpu *c, u64 from) { record(c, from, linear_rip(c)); }
+
+void trace_checked(accel_cpu *c, const struct op *o, u64 target) {
+    u64 base = is_code64(c) ? 0 : c->seg[SEG_CS].base, mask = is_code64(c) ? ~0ull : 0xffffffff;
+    record(c, (op_rip(c, o) + base) & mask, (target + base) & mask);
 }
 
 /* ---- the owner's side -------------------------------------------------------------------------------------------------- */
@@ -95,17 +65,21 @@ int accel_branch_ring(accel_cpu *c, size_t entries) {
     if (!ring) return ACCEL_ENOMEM;
     if (c->trace.ring != c->trace.recent) free(c->trace.ring);
     c->trace.ring = ring;
+    c->trace.end = (u64 *)(ring + size);
     c->trace.mask = size - 1;
-    c->trace.count = 0;
+    trace_reset(c);
     return ACCEL_OK;
 }
 
 size_t accel_branches(accel_cpu *c, accel_branch *branches, size_t max) {
     const struct trace *t = &c->trace;
-    u64 n = t->count <= t->mask ? t->count : t->mask + 1;
+    u64 count = count_of(t), n = count < size_of(t) ? count : size_of(t);
     if (n > max) n = max;
-    for (u64 i = 0; i < n; i++) branches[i] = t->ring[(t->count - 1 - i) & t->mask];
+    for (u64 i = 0; i < n; i++) {
+        u64 at = (count - 1 - i) & t->mask;
+        branches[i] = (accel_branch){source(t, at), t->ring[at].to};
+    }
     return n;
 }
 
-uint64_t accel_branch_count(accel_cpu *c) { return c->trace.count; }
+uint64_t accel_branch_count(accel_cpu *c) { return count_of(&c->trace); }
