@@ -52,6 +52,7 @@ class Connection:
         self._follow_scope: trio.CancelScope | None = None
         self._stood = trio.Event()
         self._flushing = False
+        self._sending = False
         # Whoever holds it takes events from the session, answers them, and sends.
         self._pump_lock = trio.Lock()
         self._non_stop = NonStopMode(self._context, self._with_lock, self._start)
@@ -125,12 +126,15 @@ class Connection:
     async def _send(self) -> None:
         if (saying := self._patience.saying) is not None:
             await saying.wait()
+        self._sending = True
         await self._stream.send_all(self._session.take_output())
+        self._sending = False
 
     async def _say_wait(self) -> None:
-        """The client waits for a request that takes long; whoever works on it sends nothing meanwhile."""
-        self._session.keep_waiting()
-        await self._stream.send_all(self._session.take_output())
+        """The client waits for a request that takes long; if it is sent something anyway, that does."""
+        if not self._sending:
+            self._session.keep_waiting()
+            await self._stream.send_all(self._session.take_output())
 
     async def _answer(self, event: Request | Malformed | Interrupted) -> None:
         if isinstance(event, Interrupted):

@@ -12,7 +12,8 @@ import trio.testing
 
 from gdbstub import framing
 from gdbstub.addresses import parse_address
-from gdbstub.server import serve
+from gdbstub.server import serve, serve_stream
+from gdbstub.target import Client
 from tests.gdbstub.test_lldb import lldb
 from tests.helpers.full_toy import FullToy
 from tests.helpers.gdb import gdb
@@ -91,6 +92,44 @@ async def test_a_quick_answer_comes_alone_and_an_idle_client_hears_nothing(
         with trio.move_on_after(1000) as scope:
             await stream.receive_some(1)
         assert scope.cancelled_caught
+
+
+class SluggishStream(trio.abc.Stream):
+    """Takes two seconds to send anything; nobody may send meanwhile."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._busy = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._busy
+        self._busy = True
+        await trio.sleep(2)
+        await self._stream.send_all(data)
+        self._busy = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def test_while_something_is_sent_nothing_else_is(autojump_clock: trio.testing.MockClock) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_stream, lambda _: SlowToy(10), SluggishStream(theirs), Client("test", 1))
+        await ours.send_all(framing.frame(b"qRcmd,68656c70"))
+        answer = bytearray()
+        while b"$" not in answer:
+            more = await ours.receive_some(1 << 16)
+            assert more
+            answer += more
+        await ours.aclose()
+    assert set(answer.partition(b"$")[0]) == {ord("+")}
 
 
 async def test_gdb_waits_for_a_slow_answer_and_stays_in_step(tmp_path: Path) -> None:

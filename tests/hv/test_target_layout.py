@@ -118,7 +118,7 @@ def test_each_mode_has_its_layout(mode: str, layout: Layout) -> None:
 
 async def test_a_layout_that_is_chosen_stays() -> None:
     with machine() as m:
-        for layout in (Layout.X86_64, Layout.I386, Layout.I8086):
+        for layout in (Layout.X86_64, Layout.LINUX, Layout.I386, Layout.I8086):
             target = m.target(settings=settings(layout))
             before = target.description
             await target.latch_description(1)
@@ -130,6 +130,6 @@ async def test_a_64_bit_program_is_offered_beside_64_bit_registers_only(layout: 
     with machine() as m:
         target = m.target(settings=settings(layout))
         m.control.symbols.program = Program("/wide", b"\x7fELF\x02")
-        assert await target.executable() == ("/wide" if layout is Layout.X86_64 else None)
+        assert await target.executable() == ("/wide" if layout in (Layout.X86_64, Layout.LINUX) else None)
         m.control.symbols.program = Program("/narrow", b"\x7fELF\x01")
         assert await target.executable() == "/narrow"
