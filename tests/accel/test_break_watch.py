@@ -189,3 +189,18 @@ def test_stack_pushes_of_an_event_are_seen_with_their_origin() -> None:
     end = machine.run(3)
     assert (end.kind, end.rip) == (WATCH, CODE + 0x100)
     assert [(h[3], h[4], h[6]) for h in hits(machine)] == [(1, BY_EVENT, CODE)]
+
+
+def test_a_page_walk_that_sets_accessed_and_dirty_bits_is_a_write_with_its_own_origin() -> None:
+    entry = 0x4000 + 8 * (DATA >> 12)
+    machine = Machine(
+        code=bytes.fromhex("a0 0000020000000000 a2 0000020000000000 90")
+    )  # a load, then a store
+    assert lib.accel_watch_add(machine.machine, 1, PHYSICAL, entry, 8, ON_WRITE) == 0
+    hits = ffi.new("accel_hit[4]")
+    for old, new in ((DATA | 0x07, DATA | 0x27), (DATA | 0x27, DATA | 0x67)):
+        assert machine.run(10).kind == WATCH
+        assert lib.accel_watch_hits(machine.cpu, hits, 4) == 1
+        assert (hits[0].address, hits[0].origin) == (entry, BY_WALK)
+        assert (hits[0].old_value, hits[0].new_value) == (old, new)
+    assert machine.ticks == 2

@@ -398,3 +398,28 @@ def test_segment_limit_that_the_owner_lowers_is_checked_at_once() -> None:
     m["ds_limit"] = 0xFFFF
     done = m.run()
     assert (done.kind, done.vector) == (lib.ACCEL_EXIT_EXCEPTION, 13)
+
+
+def test_a_page_walk_that_writes_into_decoded_code_is_noticed() -> None:
+    """The immediate of a MOV is the entry that maps a page; touching the page sets its accessed bit."""
+    machine = Machine(code=code("8a0c2500000200"))  # mov cl, [20000h]
+    entry = 0x4000 + 8 * 0x20
+    machine.write(entry - 1, b"\xb8")  # mov eax, imm32; also bits 56 to 63 of the entry before
+    for place, eax in ((entry - 1, 0x20007), (CODE, 0x20007), (entry - 1, 0x20027)):
+        machine["rip"] = place
+        machine.run(1)
+        assert machine["rax"] == eax
+
+
+def test_an_interrupt_that_waits_finds_the_halt_behind_sti() -> None:
+    machine = Machine(code=code("fb f4 90"))
+    with_idt(machine, {0x40: CODE + 0x100})
+    machine.control.intr_line = 1
+    end = machine.run(10)
+    assert (end.kind, end.rip, machine["activity"]) == (HLT, CODE + 2, HALTED)
+    end = machine.run(10)
+    assert (end.kind, end.rip, machine["activity"]) == (IRQ_WINDOW, CODE + 2, HALTED)
+    machine.control.inject_type, machine.control.inject_vector, machine.control.inject_valid = 0, 0x40, 1
+    machine.run(1)
+    assert (machine["rip"], machine["activity"]) == (CODE + 0x100, 0)
+    assert int.from_bytes(machine.read(machine["rsp"], 8), "little") == CODE + 2

@@ -853,6 +853,25 @@ CASE task_gate_fault
     SAY eax
     add dword ptr [tss + 0x20], 2
     iretd
+CASE double_fault_through_task_gate
+    NEW_TASK 2f
+    mov word ptr [GATE(8) + 2], T0
+    mov word ptr [GATE(8) + 4], 0x8500
+    GATE_TYPE 13, 0x0e
+    mov eax, 0x208
+    mov fs, eax
+    nop
+    SAY eax
+    jmp case_done
+2:  SAY esp
+    pop eax
+    SAY eax
+    SAY_TASKS
+    mov eax, [tss + 0x20]
+    sub eax, [cur_start]
+    SAY eax
+    add dword ptr [tss + 0x20], 2
+    iretd
 CASE task_gate_from_user
     NEW_TASK 2f
     mov word ptr [GATE(0x50) + 2], T0
