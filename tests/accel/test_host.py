@@ -110,7 +110,7 @@ def test_what_xsave_leaves_out_depends_on_the_state_only() -> None:
             machine["ymm3"] = other["ymm3"] = 0
 
 
-# What the manual leaves undefined as this core has it, so that runs are the same on every host, in every version:
+# What the manual leaves undefined as this core has it, so that runs are the same on every host:
 # EAX, EBX; EAX afterwards, and the arithmetic flags when all were clear and when all were set.
 ARITHMETIC = 0x8D5
 CHOICES = [
