@@ -184,9 +184,15 @@ class Session:
         self.noted(event)
 
     def attached(self, stop: Stop) -> None:
-        """The target is attached and stands still."""
+        """The target is attached and stands still.
+
+        No client prints a text that comes with its first answers: why the target stood already is said when
+        it goes on.
+        """
         self.advance(Step.ATTACHED)
         self.noted(stop)
+        if stop.text:
+            self.say(f"stopped before the debugger came: {stop.text.rstrip()}\n")
 
     def noted(self, event: Stop | Exited | Killed) -> None:
         """The target stands there now: the plan ended, it was restarted, or stopped as control moved."""

@@ -78,6 +78,13 @@ def test_a_point_of_the_machine_outlives_gdb_and_waits_for_the_next_one(
     listed = second("monitor info breakpoints")
     assert re.search(r"break 0x\w+ if u64\[shared_counter\] == 700  \(machine\), 1 hits", listed), listed
     assert "debugger" not in listed  # the first one's went with it
+    # What it stood for is said as soon as gdb prints it.
+    assert "hit 1" not in second.output
+    second("monitor delete")
+    second.go("stepi")
+    assert re.search(
+        r"stopped before the debugger came: vCPU \d: breakpoint 1 at 0x\w+, hit 1\n", second.output
+    )
 
 
 def test_break_on_the_command_line_stops_before_any_debugger_sets_one(

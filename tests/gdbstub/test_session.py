@@ -181,3 +181,15 @@ def test_a_closed_session_gives_no_events() -> None:
     session.receive_data(frame(b"g"))
     session.advance(Step.CLOSED)
     assert session.next_event() is None
+
+
+def test_why_the_target_stood_is_said_when_it_goes_on() -> None:
+    session = Session()
+    session.attached(Stop(StopReason.EVENT, 1, text="vCPU 0: triple fault"))
+    assert session.take_output() == b""
+    session.advance(Step.RESUMED)
+    text = b"stopped before the debugger came: vCPU 0: triple fault\n"
+    assert session.take_output() == frame(b"O" + text.hex().encode())
+    session.stopped(STOP)
+    session.advance(Step.RESUMED)
+    assert session.take_output() == b""
