@@ -3,92 +3,12 @@
  */
 #pragma GCC target("sse4.2")
 #include "avx.h"
+#include "vec_int.h"
 
-/* ---- element by element ---- */
+/* ---- lanes that SSE shares; the count of all shifts is the low quadword of the source, and an extension's source is a
+ * part of the destination's size ---- */
 
-AVX_OP(vpaddb, _mm_add_epi8(a, b))
-AVX_OP(vpaddw, _mm_add_epi16(a, b))
-AVX_OP(vpaddd, _mm_add_epi32(a, b))
-AVX_OP(vpaddq, _mm_add_epi64(a, b))
-AVX_OP(vpaddsb, _mm_adds_epi8(a, b))
-AVX_OP(vpaddsw, _mm_adds_epi16(a, b))
-AVX_OP(vpaddusb, _mm_adds_epu8(a, b))
-AVX_OP(vpaddusw, _mm_adds_epu16(a, b))
-AVX_OP(vpsubb, _mm_sub_epi8(a, b))
-AVX_OP(vpsubw, _mm_sub_epi16(a, b))
-AVX_OP(vpsubd, _mm_sub_epi32(a, b))
-AVX_OP(vpsubq, _mm_sub_epi64(a, b))
-AVX_OP(vpsubsb, _mm_subs_epi8(a, b))
-AVX_OP(vpsubsw, _mm_subs_epi16(a, b))
-AVX_OP(vpsubusb, _mm_subs_epu8(a, b))
-AVX_OP(vpsubusw, _mm_subs_epu16(a, b))
-AVX_OP(vpavgb, _mm_avg_epu8(a, b))
-AVX_OP(vpavgw, _mm_avg_epu16(a, b))
-AVX_OP(vpminub, _mm_min_epu8(a, b))
-AVX_OP(vpminsw, _mm_min_epi16(a, b))
-AVX_OP(vpmaxub, _mm_max_epu8(a, b))
-AVX_OP(vpmaxsw, _mm_max_epi16(a, b))
-AVX_OP(vpminsb, _mm_min_epi8(a, b))
-AVX_OP(vpminsd, _mm_min_epi32(a, b))
-AVX_OP(vpminuw, _mm_min_epu16(a, b))
-AVX_OP(vpminud, _mm_min_epu32(a, b))
-AVX_OP(vpmaxsb, _mm_max_epi8(a, b))
-AVX_OP(vpmaxsd, _mm_max_epi32(a, b))
-AVX_OP(vpmaxuw, _mm_max_epu16(a, b))
-AVX_OP(vpmaxud, _mm_max_epu32(a, b))
-AVX_OP(vpmullw, _mm_mullo_epi16(a, b))
-AVX_OP(vpmulhw, _mm_mulhi_epi16(a, b))
-AVX_OP(vpmulhuw, _mm_mulhi_epu16(a, b))
-AVX_OP(vpmuludq, _mm_mul_epu32(a, b))
-AVX_OP(vpmuldq, _mm_mul_epi32(a, b))
-AVX_OP(vpmulld, _mm_mullo_epi32(a, b))
-AVX_OP(vpmaddwd, _mm_madd_epi16(a, b))
-AVX_OP(vpsadbw, _mm_sad_epu8(a, b))
-AVX_OP(vpmaddubsw, _mm_maddubs_epi16(a, b))
-AVX_OP(vpmulhrsw, _mm_mulhrs_epi16(a, b))
-AVX_OP(vphaddw, _mm_hadd_epi16(a, b))
-AVX_OP(vphaddd, _mm_hadd_epi32(a, b))
-AVX_OP(vphaddsw, _mm_hadds_epi16(a, b))
-AVX_OP(vphsubw, _mm_hsub_epi16(a, b))
-AVX_OP(vphsubd, _mm_hsub_epi32(a, b))
-AVX_OP(vphsubsw, _mm_hsubs_epi16(a, b))
-AVX_OP(vpsignb, _mm_sign_epi8(a, b))
-AVX_OP(vpsignw, _mm_sign_epi16(a, b))
-AVX_OP(vpsignd, _mm_sign_epi32(a, b))
-AVX_OP(vpabsb, _mm_abs_epi8(b))
-AVX_OP(vpabsw, _mm_abs_epi16(b))
-AVX_OP(vpabsd, _mm_abs_epi32(b))
-AVX_OP(vpand, _mm_and_si128(a, b))
-AVX_OP(vpandn, _mm_andnot_si128(a, b))
-AVX_OP(vpor, _mm_or_si128(a, b))
-AVX_OP(vpxor, _mm_xor_si128(a, b))
-AVX_OP(vpcmpeqb, _mm_cmpeq_epi8(a, b))
-AVX_OP(vpcmpeqw, _mm_cmpeq_epi16(a, b))
-AVX_OP(vpcmpeqd, _mm_cmpeq_epi32(a, b))
-AVX_OP(vpcmpeqq, _mm_cmpeq_epi64(a, b))
-AVX_OP(vpcmpgtb, _mm_cmpgt_epi8(a, b))
-AVX_OP(vpcmpgtw, _mm_cmpgt_epi16(a, b))
-AVX_OP(vpcmpgtd, _mm_cmpgt_epi32(a, b))
-AVX_OP(vpcmpgtq, _mm_cmpgt_epi64(a, b))
-AVX_OP(vpacksswb, _mm_packs_epi16(a, b))
-AVX_OP(vpackssdw, _mm_packs_epi32(a, b))
-AVX_OP(vpackuswb, _mm_packus_epi16(a, b))
-AVX_OP(vpackusdw, _mm_packus_epi32(a, b))
-AVX_OP(vpunpcklbw, _mm_unpacklo_epi8(a, b))
-AVX_OP(vpunpcklwd, _mm_unpacklo_epi16(a, b))
-AVX_OP(vpunpckldq, _mm_unpacklo_epi32(a, b))
-AVX_OP(vpunpcklqdq, _mm_unpacklo_epi64(a, b))
-AVX_OP(vpunpckhbw, _mm_unpackhi_epi8(a, b))
-AVX_OP(vpunpckhwd, _mm_unpackhi_epi16(a, b))
-AVX_OP(vpunpckhdq, _mm_unpackhi_epi32(a, b))
-AVX_OP(vpunpckhqdq, _mm_unpackhi_epi64(a, b))
-AVX_OP(vpshufb, _mm_shuffle_epi8(a, b))
-AVX_WHOLE(vphminposuw, st16z(d, _mm_minpos_epu16(ld16(s))))
-AVX_REG(vphminposuw)
-AVX_HOT(vphminposuw, 16, 1)
-
-/* ---- shifts: the count of all lanes is the low quadword of the source ---- */
-
+#define LANE(name, value) AVX_OP(v##name, value)
 #define SHIFT(name, intrinsic) \
     AVX_WHOLE(v##name, vec count = ld8(s); vec hi = ld16(p + 16); st16(d, intrinsic(ld16(p), count)); \
               st16(d + 16, OP_L(o) ? intrinsic(hi, count) : _mm_setzero_si128())) \
@@ -102,26 +22,18 @@ AVX_HOT(vphminposuw, 16, 1)
         st16(d + 16, OP_L(o) ? intrinsic(hi, count) : _mm_setzero_si128()); \
         NEXT(c, o); \
     }
-SHIFT(psllw, _mm_sll_epi16)
-SHIFT(pslld, _mm_sll_epi32)
-SHIFT(psllq, _mm_sll_epi64)
-SHIFT(psrlw, _mm_srl_epi16)
-SHIFT(psrld, _mm_srl_epi32)
-SHIFT(psrlq, _mm_srl_epi64)
-SHIFT(psraw, _mm_sra_epi16)
-SHIFT(psrad, _mm_sra_epi32)
+#define EXTEND(name, width, load, intrinsic) \
+    AVX_WHOLE(v##name, vec lo = intrinsic(load(s)); vec hi = OP_L(o) ? intrinsic(load(s + (width))) : _mm_setzero_si128(); \
+              st16(d, lo); st16(d + 16, hi)) \
+    AVX_REG(v##name) \
+    AVX_HOT(v##name, OP_L(o) ? 2 * (width) : (width), 1)
+#include "vec_int.def"
+AVX_WHOLE(vphminposuw, st16z(d, _mm_minpos_epu16(ld16(s))))
+AVX_REG(vphminposuw)
+AVX_HOT(vphminposuw, 16, 1)
 
-/* Bytes [from, from + 16) of low, high, zeros. */
-INLINE void byte_window(u8 *d, const u8 *low, const u8 *high, unsigned from) {
-    u128 lo, hi, r = 0;
-    memcpy(&lo, low, 16);
-    memcpy(&hi, high, 16);
-    if (from == 0) r = lo;
-    else if (from < 16) r = lo >> (8 * from) | hi << (128 - 8 * from);
-    else if (from < 32) r = hi >> (8 * (from - 16));
-    memcpy(d, &r, 16);
-}
-static const u8 zeros[16];
+/* ---- shifts of bytes, and by counts per element ---- */
+
 AVX_FORMS(vpalignr, byte_window(d, s, p, (u8)o->imm))
 #define SHIFT_BYTES(name, low, high, from) \
     HANDLER(h_##name##_I_r) { \
@@ -157,16 +69,6 @@ VARIABLE(vpsravd, s32, u32, 32, v >> (n < 32 ? n : 31))
 
 /* ---- shuffles within lanes ---- */
 
-INLINE void shuffle_dwords(u8 *d, const u8 *low, const u8 *high, unsigned imm) {
-    u32 a = ld4u(low + 4 * (imm & 3)), b = ld4u(low + 4 * ((imm >> 2) & 3));
-    u32 e = ld4u(high + 4 * ((imm >> 4) & 3)), f = ld4u(high + 4 * ((imm >> 6) & 3));
-    st16(d, _mm_set_epi64x((s64)((u64)f << 32 | e), (s64)((u64)b << 32 | a)));
-}
-INLINE u64 shuffle_words(const u8 *s, unsigned imm) {
-    return ld2u(s + 2 * (imm & 3)) | (u64)ld2u(s + 2 * ((imm >> 2) & 3)) << 16 | (u64)ld2u(s + 2 * ((imm >> 4) & 3)) << 32 |
-           (u64)ld2u(s + 2 * ((imm >> 6) & 3)) << 48;
-}
-INLINE void two_quads(u8 *d, u64 lo, u64 hi) { st16(d, _mm_set_epi64x((s64)hi, (s64)lo)); }
 AVX_FORMS(vpshufd, shuffle_dwords(d, s, s, (unsigned)o->imm))
 AVX_FORMS(vpshuflw, two_quads(d, shuffle_words(s, (unsigned)o->imm), ld8u(s + 8)))
 AVX_FORMS(vpshufhw, two_quads(d, ld8u(s), shuffle_words(s + 8, (unsigned)o->imm)))
@@ -191,16 +93,7 @@ AVX_RUN(vblendps, blend(d, p, s, 4, lane_bits(c, o, d, 4)))
 AVX_RUN(vblendpd, blend(d, p, s, 8, lane_bits(c, o, d, 2)))
 AVX_RUN(vpblendw, blend(d, p, s, 2, (unsigned)o->imm))
 AVX_RUN(vpblendd, blend(d, p, s, 4, lane_bits(c, o, d, 4)))
-AVX_RUN(vmpsadbw, vec r = _mm_setzero_si128(); vec a = ld16(p); vec b = ld16(s); switch (lane_bits(c, o, d, 3) & 7) {
-    case 0: r = _mm_mpsadbw_epu8(a, b, 0); break;
-    case 1: r = _mm_mpsadbw_epu8(a, b, 1); break;
-    case 2: r = _mm_mpsadbw_epu8(a, b, 2); break;
-    case 3: r = _mm_mpsadbw_epu8(a, b, 3); break;
-    case 4: r = _mm_mpsadbw_epu8(a, b, 4); break;
-    case 5: r = _mm_mpsadbw_epu8(a, b, 5); break;
-    case 6: r = _mm_mpsadbw_epu8(a, b, 6); break;
-    default: r = _mm_mpsadbw_epu8(a, b, 7); break;
-} st16(d, r))
+AVX_RUN(vmpsadbw, st16(d, mpsadbw_lane(ld16(p), ld16(s), lane_bits(c, o, d, 3))))
 #define SLOW_FORMS(name) \
     SLOW_HANDLER(h_##name##_r) { run_##name(c, o, c->v[o->rm]); return true; } \
     AVX_M(name, avx_width(o), 1)
@@ -241,27 +134,6 @@ AVX_REG(vtestps)
 AVX_HOT(vtestps, avx_width(o), 1)
 AVX_REG(vtestpd)
 AVX_HOT(vtestpd, avx_width(o), 1)
-
-/* ---- extension: the source is a part of the destination's size ---- */
-
-INLINE vec ld2(const void *p) { return _mm_cvtsi32_si128(ld2u(p)); }
-#define EXTEND(name, width, load, intrinsic) \
-    AVX_WHOLE(name, vec lo = intrinsic(load(s)); vec hi = OP_L(o) ? intrinsic(load(s + (width))) : _mm_setzero_si128(); \
-              st16(d, lo); st16(d + 16, hi)) \
-    AVX_REG(name) \
-    AVX_HOT(name, OP_L(o) ? 2 * (width) : (width), 1)
-EXTEND(vpmovsxbw, 8, ld8, _mm_cvtepi8_epi16)
-EXTEND(vpmovsxbd, 4, ld4, _mm_cvtepi8_epi32)
-EXTEND(vpmovsxbq, 2, ld2, _mm_cvtepi8_epi64)
-EXTEND(vpmovsxwd, 8, ld8, _mm_cvtepi16_epi32)
-EXTEND(vpmovsxwq, 4, ld4, _mm_cvtepi16_epi64)
-EXTEND(vpmovsxdq, 8, ld8, _mm_cvtepi32_epi64)
-EXTEND(vpmovzxbw, 8, ld8, _mm_cvtepu8_epi16)
-EXTEND(vpmovzxbd, 4, ld4, _mm_cvtepu8_epi32)
-EXTEND(vpmovzxbq, 2, ld2, _mm_cvtepu8_epi64)
-EXTEND(vpmovzxwd, 8, ld8, _mm_cvtepu16_epi32)
-EXTEND(vpmovzxwq, 4, ld4, _mm_cvtepu16_epi64)
-EXTEND(vpmovzxdq, 8, ld8, _mm_cvtepu32_epi64)
 
 /* ---- across lanes ---- */
 
