@@ -7,7 +7,7 @@ from typing import Final
 
 from gdbstub.target import Stop, StopReason
 from hv.debug.command import Command, CommandContext, reading
-from hv.debug.kernel_search import KERNEL_START
+from hv.debug.kernel_start import stop_when_mapped
 
 OWNER: Final = -2
 """Who sets the point of `symbols wait`."""
@@ -29,20 +29,13 @@ def _symbols(context: CommandContext, words: Sequence[str]) -> None:
 
 
 def _wait(context: CommandContext, words: Sequence[str]) -> None:
-    control = context.control
-    point = control.symbols.start_point()
-    if point is None:
-        context.write("this guest is not a Linux kernel that chooses its own address\n")
-        return
-
-    def hit(vcpu: int) -> Stop | None:
-        if control.vm.vcpus[vcpu].get("linear_pc") < KERNEL_START:
-            return None
-        control.points.remove_owner(OWNER)
+    def mapped(vcpu: int) -> Stop:
         return Stop(StopReason.EVENT, vcpu + 1, text="The kernel is mapped at its final address.")
 
-    control.points.add(OWNER, point, on_hit=hit)
-    context.write("the guest will stop when its kernel is mapped\n")
+    if stop_when_mapped(context.control, OWNER, mapped):
+        context.write("the guest will stop when its kernel is mapped\n")
+    else:
+        context.write("this guest is not a Linux kernel that chooses its own address\n")
 
 
 def _symbol(context: CommandContext, words: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import trio
 
 from gdbstub.capabilities import Library
 from gdbstub.target import SectionOffsets, Stop, StopReason
-from hv.debug.kernel_search import KERNEL_START
+from hv.debug.kernel_start import stop_when_mapped
 from hv.debug.regions import ADDRESSES
 from hv.debug.symbols import KERNEL_NAME
 from hv.debug.target_layout import TargetLayout
@@ -54,19 +54,11 @@ class TargetFiles(TargetLayout, TargetRegions):
 
     def _tell_of_kernel(self) -> None:
         """Have the client told when a kernel is mapped; until it leaves."""
-        control, owner = self._control, self._client.number
-        point = control.symbols.start_point()
-        if point is None or self._told_of_kernel or not self._in_control or not self._fits():
+        if self._told_of_kernel or not self._in_control or not self._fits():
             return
-
-        def hit(vcpu: int) -> Stop | None:
-            if self._vm.vcpus[vcpu].get("linear_pc") < KERNEL_START:
-                return None
-            control.points.remove(owner, point)
-            return Stop(StopReason.LIBRARY, vcpu + 1)
-
-        self._told_of_kernel = True
-        control.points.add(owner, point, on_hit=hit)
+        self._told_of_kernel = stop_when_mapped(
+            self._control, self._client.number, lambda vcpu: Stop(StopReason.LIBRARY, vcpu + 1)
+        )
 
     async def read_file(self, path: str) -> bytes | None:
         """See `gdbstub.capabilities.VirtualFiles`."""

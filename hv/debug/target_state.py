@@ -13,6 +13,7 @@ from gdbstub.target import ThreadInfo
 from hv.debug.register_names import CONSTANTS, LOW_HALVES, LOW_SIZE, engine_name
 from hv.debug.target_base import TargetBase
 from hv.inputs import MemoryWrite
+from hv.memory import PAGE_SIZE
 from hv.paging import writable_pieces
 
 
@@ -110,13 +111,14 @@ class TargetState(TargetBase):
             whole = self._vm.memory.read(address, length)
             if whole is not None:
                 return whole
-            data = bytearray()
-            while len(data) < length:
-                piece = self._vm.memory.read(address + len(data), 1)
+            data, end = b"", address + length
+            while (at := address + len(data)) < end:
+                # RAM begins and ends with whole pages.
+                piece = self._vm.memory.read(at, min(end - at, PAGE_SIZE - at % PAGE_SIZE))
                 if piece is None:
                     break
                 data += piece
-            return bytes(data)
+            return data
 
         data = await self._call(read)
         if length and not data:

@@ -7,7 +7,6 @@ stopped; `Gdb` waits for these. Commands are those a person types: `-interpreter
 import itertools
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +17,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from pygdbmi import gdbmiparser
+
+from tests.helpers.gdb import gdb_path
 
 TIMEOUT_S: Final = 20.0
 """How long gdb may be silent before a test gives up on it."""
@@ -49,13 +50,6 @@ class GdbStop:
     address: int
     function: str
     fields: dict[str, Any] = field(default_factory=dict)
-
-
-def gdb_path() -> str:
-    """The gdb that these tests use."""
-    path = shutil.which("gdb")
-    assert path is not None, "gdb is not installed"
-    return path
 
 
 def _stop_from(fields: dict[str, Any]) -> GdbStop:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tests.e2e.conftest import StartMachine
-from tests.gdbstub.test_lldb import lldb_path
+from tests.helpers.gdb import lldb_path
 
 
 def test_lldb_draws_the_map_of_memory(run: StartMachine, demo_elf: Path) -> None:

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from tests.e2e.conftest import StartGdb, StartMachine
-from tests.e2e.gdb_driver import GdbStop, gdb_path, run_batch
+from tests.e2e.gdb_driver import GdbStop, run_batch
 from tests.e2e.machine import DEMO_PROMPT, ROOT, demo_command, hv_command
+from tests.helpers.gdb import gdb_path
 
 TIMEOUT_S = 60
 

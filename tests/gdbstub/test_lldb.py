@@ -1,7 +1,6 @@
 """LLDB: its packets one by one, and stock LLDB against the toy target. A missing LLDB is a failure."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Sequence
 from functools import partial
@@ -15,17 +14,11 @@ from gdbstub.errors import RemoteError
 from gdbstub.server import serve
 from gdbstub.target import Detach
 from tests.helpers.full_toy import FullToy
+from tests.helpers.gdb import lldb_path
 from tests.helpers.rsp import connected
 from tests.helpers.serve_toy import full_toy_with_programs, toy_with_programs
 
 TIMEOUT_S = 90
-NAMES = ("lldb-16", "lldb-17", "lldb-18", "lldb-19", "lldb-20", "lldb-21", "lldb")
-
-
-def lldb_path() -> str:
-    found = [path for name in NAMES if (path := shutil.which(name)) is not None]
-    assert found, "lldb is missing (Debian: lldb-16)"
-    return found[0]
 
 
 async def lldb(target: FullToy, commands: Sequence[str], before: Sequence[str] = ()) -> str:

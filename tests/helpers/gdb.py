@@ -1,4 +1,4 @@
-"""Run stock gdb over a script. A missing gdb is a failure."""
+"""Where stock gdb and LLDB are, and gdb run over a script. A missing one is a failure."""
 
 import shutil
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import trio
 
 TIMEOUT_S = 60
+LLDB_NAMES = ("lldb-16", "lldb-17", "lldb-18", "lldb-19", "lldb-20", "lldb-21", "lldb")
 # Runs a command and prints the error that it ends with, if any, so that the script goes on.
 PRELUDE = r"""
 set pagination off
@@ -28,6 +29,12 @@ def gdb_path() -> str:
     path = shutil.which("gdb")
     assert path is not None, "gdb is missing"
     return path
+
+
+def lldb_path() -> str:
+    found = [path for name in LLDB_NAMES if (path := shutil.which(name)) is not None]
+    assert found, "lldb is missing (Debian: lldb-16)"
+    return found[0]
 
 
 async def gdb(script: Sequence[str], tmp_path: Path) -> str:

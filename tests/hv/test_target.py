@@ -153,6 +153,11 @@ async def test_memory_reads_give_the_readable_prefix_and_writes_all_or_nothing()
         await stopped(target, STEP)
         assert m.vm.vcpus[0].get("rax") == 0
         assert await target.read_physical(CODE, 2) == b"\x90\x90"
+        await target.write_physical(0xFEFFF, b"abc")
+        assert await target.read_physical(0xFEFFF, 1 << 16) == b"abc" + bytes(0x100000 - 0xFF002)
+        assert await target.read_physical(0xFFFFC, 64) == bytes(4)
+        with pytest.raises(MemoryAccessError):
+            await target.read_physical(0x100000, 4)
         with pytest.raises(MemoryAccessError):
             await target.write_physical(1 << 50, b"x")
 

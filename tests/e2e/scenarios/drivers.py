@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.e2e.gdb_driver import Gdb, gdb_path
+from tests.e2e.gdb_driver import Gdb
+from tests.helpers.gdb import gdb_path, lldb_path
 
 TIMEOUT_S = 60.0
-LLDB_NAMES = ("lldb-16", "lldb-17", "lldb-18", "lldb-19", "lldb-20", "lldb-21", "lldb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +120,35 @@ class Console:
 _C_TYPES = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long"}
 
 
-class GdbCommands:
-    """gdb by its commands; `run` carries one out and returns what it printed."""
+class Commands:
+    """A debugger by its commands; `run` carries one out and returns what it printed."""
+
+    step_command = "stepi"
 
     def __init__(self, run: Callable[[str], str]) -> None:
         self._run = run
+
+    def _search(self, pattern: str, command: str) -> re.Match[str]:
+        printed = self._run(command)
+        found = re.search(pattern, printed)
+        assert found is not None, f"{command}: {printed}"
+        return found
+
+    def go_on(self) -> None:
+        self._run("continue")
+
+    def step(self) -> None:
+        self._run(self.step_command)
+
+    def finish(self) -> None:
+        self._run("finish")
+
+    def detach(self) -> None:
+        self._run("detach")
+
+
+class GdbCommands(Commands):
+    """gdb by its commands."""
 
     def connect(self, address: str) -> None:
         for setting in ("pagination off", "confirm off", "width 0", "remotetimeout 20"):
@@ -136,12 +159,6 @@ class GdbCommands:
         thread, address = self._search(r"at (\d+) (\w+)", r'printf "at %d %lx\n", $_thread, $pc').groups()
         function = self._search(r"(\w+)( \+ \d+)? in section", "info symbol $pc")[1]
         return Place(int(thread), int(address, 16), function)
-
-    def _search(self, pattern: str, command: str) -> re.Match[str]:
-        printed = self._run(command)
-        found = re.search(pattern, printed)
-        assert found is not None, f"{command}: {printed}"
-        return found
 
     def _value(self, expression: str) -> int:
         return int(self._search(r"is (\w+)\.", f'printf "is %lx.\\n", {expression}')[1], 16)
@@ -157,15 +174,6 @@ class GdbCommands:
 
     def clear(self) -> None:
         self._run("delete")
-
-    def go_on(self) -> None:
-        self._run("continue")
-
-    def step(self) -> None:
-        self._run("stepi")
-
-    def finish(self) -> None:
-        self._run("finish")
 
     def backtraces(self) -> dict[int, list[str]]:
         printed = self._run("thread apply all backtrace 4")
@@ -187,15 +195,14 @@ class GdbCommands:
     def set_register(self, name: str, value: int) -> None:
         self._run(f"set var ${name} = {value:#x}")
 
-    def detach(self) -> None:
-        self._run("detach")
 
-
-class LldbCommands:
+class LldbCommands(Commands):
     """LLDB by its commands. It needs the program's file."""
 
+    step_command = "thread step-inst"
+
     def __init__(self, run: Callable[[str], str], program: Path) -> None:
-        self._run = run
+        super().__init__(run)
         self._program = program
 
     def connect(self, address: str) -> None:
@@ -209,12 +216,6 @@ class LldbCommands:
         line = self._search(r"\* thread #\d+: tid = 0x(\w+), 0x(\w+) [^`]*`(\w+)", "thread list")
         return Place(int(line[1], 16), int(line[2], 16), line[3])
 
-    def _search(self, pattern: str, command: str) -> re.Match[str]:
-        printed = self._run(command)
-        found = re.search(pattern, printed)
-        assert found is not None, f"{command}: {printed}"
-        return found
-
     def address(self, name: str) -> int:
         return int(self._search(r"range = \[(0x\w+)", f"image lookup -v -s {name}")[1], 16)
 
@@ -227,15 +228,6 @@ class LldbCommands:
     def clear(self) -> None:
         self._run("breakpoint delete -f")
         self._run("watchpoint delete -f")
-
-    def go_on(self) -> None:
-        self._run("continue")
-
-    def step(self) -> None:
-        self._run("thread step-inst")
-
-    def finish(self) -> None:
-        self._run("finish")
 
     def backtraces(self) -> dict[int, list[str]]:
         printed = self._run("thread backtrace all -c 4")
@@ -257,22 +249,15 @@ class LldbCommands:
     def set_register(self, name: str, value: int) -> None:
         self._run(f"register write {name} {value:#x}")
 
-    def detach(self) -> None:
-        self._run("detach")
 
-
-def lldb_path() -> str:
-    """The LLDB that these tests use."""
-    found = [path for name in LLDB_NAMES if (path := shutil.which(name)) is not None]
-    assert found, "lldb is missing (Debian: lldb-16)"
-    return found[0]
+def _files(program: Path | None) -> list[str]:
+    return [] if program is None else [str(program)]
 
 
 @contextlib.contextmanager
 def gdb_console(program: Path | None) -> Iterator[Debugger]:
     """Stock gdb, its command line."""
-    files = [] if program is None else [str(program)]
-    console = Console([gdb_path(), "-nx", "-q", *files], r"echo \nmark {} done\n")
+    console = Console([gdb_path(), "-nx", "-q", *_files(program)], r"echo \nmark {} done\n")
     with contextlib.closing(console):
         yield GdbCommands(console)
 
@@ -280,7 +265,7 @@ def gdb_console(program: Path | None) -> Iterator[Debugger]:
 @contextlib.contextmanager
 def gdb_machine_interface(program: Path | None) -> Iterator[Debugger]:
     """gdb by its machine interface, read with pygdbmi's parser."""
-    with Gdb(*([] if program is None else [str(program)]), timeout_s=TIMEOUT_S) as gdb:
+    with Gdb(*_files(program), timeout_s=TIMEOUT_S) as gdb:
         yield GdbCommands(gdb)
 
 
