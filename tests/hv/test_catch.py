@@ -299,8 +299,30 @@ def test_the_guests_own_breakpoints_return_behind_themselves_in_16_and_32_bits(m
     assert states[0] == states[1]
 
 
-def small_machine(mode: str) -> Vm:
-    """CC, CD 03, CC at CS:100, with handlers that return; the last thing is a jump to itself."""
+# mov al, 7fh; add al, 1 (sets OF); into; icebp; int3; int 4; jump to itself
+RAISING = "b07f 0401 ce f1 cc cd04 ebfe"
+
+
+@pytest.mark.parametrize("mode", ["real", "protected"])
+def test_exceptions_that_instructions_ask_for_are_caught_as_such(mode: str) -> None:
+    states = []
+    for catch in (True, False):
+        vm = small_machine(mode, RAISING)
+        stepper = Stepper(vm)
+        if catch:
+            stepper.control.catches.add(parse(["exception", "all"]))
+            texts = [stepper.stop(CONTINUE).text for _ in range(3)]
+            assert texts == ["vCPU 0: #OF at 0x104", "vCPU 0: #DB at 0x105 (ICEBP)", "vCPU 0: #BP at 0x106"]
+            stepper.stop(STEP)
+        states.append(run_to(vm, 100))
+        assert vm.vcpus[0].get("rip") == 0x109
+        stepper.control.close()
+        vm.close()
+    assert states[0] == states[1]
+
+
+def small_machine(mode: str, code: str = "cc cd03 cc ebfe") -> Vm:
+    """`code`, which ends in a jump to itself, at CS:100; the handlers of vectors 1, 3 and 4 return."""
 
     def boot(vm: Vm) -> None:
         cpu = vm.vcpus[0]
@@ -309,16 +331,18 @@ def small_machine(mode: str) -> Vm:
             cpu.set(f"{name}_base", 0x10000)
         cpu.set("rip", 0x100)
         cpu.set("rsp", 0x8000)
-        vm.memory.write(0x10100, bytes.fromhex("cc cd03 cc ebfe"), WriteOrigin.LOADER)
+        vm.memory.write(0x10100, bytes.fromhex(code), WriteOrigin.LOADER)
         vm.memory.write(0x900, b"\xcf", WriteOrigin.LOADER)  # IRET
         if mode == "real":
-            vm.memory.write(4 * 3, (0x900).to_bytes(4, "little"), WriteOrigin.LOADER)
+            for vector in (1, 3, 4):
+                vm.memory.write(4 * vector, (0x900).to_bytes(4, "little"), WriteOrigin.LOADER)
             return
-        # GDT: flat code and data, code at 0x10000; an interrupt gate for #BP.
+        # GDT: flat code and data, code at 0x10000; interrupt gates.
         gdt = [0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0, 0x00CF9B010000FFFF]
         vm.memory.write(0x4000, struct.pack("<5Q", *gdt), WriteOrigin.LOADER)
         gate = 0x900 | 8 << 16 | 0xEE00 << 32
-        vm.memory.write(0x6000 + 8 * 3, struct.pack("<Q", gate), WriteOrigin.LOADER)
+        for vector in (1, 3, 4):
+            vm.memory.write(0x6000 + 8 * vector, struct.pack("<Q", gate), WriteOrigin.LOADER)
         state = {"cr0": 0x11, "gdtr_base": 0x4000, "gdtr_limit": 39, "idtr_base": 0x6000, "idtr_limit": 2047,
                  "cs": 0x20, "cs_base": 0x10000, "cs_limit": 0xFFFFFFFF, "cs_attr": 0xC09B, "ss": 0x10,
                  "ss_base": 0, "ss_limit": 0xFFFFFFFF, "ss_attr": 0xC093}  # fmt: skip
