@@ -1,30 +1,10 @@
 /*
- * cpu.c - the state of a CPU: creation and reset, RFLAGS, the mode key, the control registers.
+ * cpu.c - the state of a CPU: creation and reset, the mode key, the control registers.
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <stdlib.h>
 #include "system.h"
-
-enum { LAHF_BITS = F_CF | F_PF | F_AF | F_ZF | F_SF };
-
-/* ---- RFLAGS ---------------------------------------------------------------------------------------- */
-
-uint32_t get_rflags(const accel_cpu *c) {
-    return (c->flags & F_SYS) | 2 | (c->flags_ah & LAHF_BITS) | (c->flags_of ? F_OF : 0);
-}
-
-void set_arith(accel_cpu *c, uint32_t f) {
-    c->flags_ah = (u8)((f & LAHF_BITS) | 2);
-    c->flags_of = !!(f & F_OF);
-}
-
-void set_rflags(accel_cpu *c, uint32_t f) {
-    set_arith(c, f);
-    c->flags = f & F_SYS;
-}
-
-void merge_rflags(accel_cpu *c, u32 value, u32 mask) { set_rflags(c, (get_rflags(c) & ~mask) | (value & mask)); }
 
 /* ---- mode ------------------------------------------------------------------------------------------- */
 

@@ -394,9 +394,20 @@ void note_caught(accel_cpu *c, unsigned which, uint32_t number, bool write, uint
 
 /* ---- cpu.c ---------------------------------------------------------------------------------------------- */
 
-uint32_t get_rflags(const accel_cpu *c);
-void set_arith(accel_cpu *c, uint32_t f);               /* six arithmetic flags from RFLAGS bits */
-void set_rflags(accel_cpu *c, uint32_t f);              /* everything; caller masks what may change */
+enum { LAHF_BITS = F_CF | F_PF | F_AF | F_ZF | F_SF };
+INLINE uint32_t get_rflags(const accel_cpu *c) {
+    return (c->flags & F_SYS) | 2 | (c->flags_ah & LAHF_BITS) | (c->flags_of ? F_OF : 0);
+}
+/* Six arithmetic flags from RFLAGS bits. */
+INLINE void set_arith(accel_cpu *c, uint32_t f) {
+    c->flags_ah = (uint8_t)((f & LAHF_BITS) | 2);
+    c->flags_of = !!(f & F_OF);
+}
+/* Everything; the caller masks what may change. */
+INLINE void set_rflags(accel_cpu *c, uint32_t f) {
+    set_arith(c, f);
+    c->flags = f & F_SYS;
+}
 void update_mode(accel_cpu *c);  /* after any change of CR0/CR4/EFER/CS/SS/DS/ES/CPL/RFLAGS.VM/AC/XCR0: key, segbase, ft */
 bool set_cr0(accel_cpu *c, uint64_t v); /* false: #GP(0) is due (c->fault not set) */
 bool set_cr3(accel_cpu *c, uint64_t v);
@@ -526,7 +537,7 @@ enum delivery_end { DELIVERED, DELIVERY_TRIPLE_FAULT, DELIVERY_EXIT };
  * pass: of the exceptions that e itself raises, none leaves, or all but #DF, or each. Not DELIVERED: c->exit is filled;
  * DELIVERY_EXIT took no tick, and the event is in flight. */
 enum pass { PASS_NONE, PASS_SECOND, PASS_DOUBLE };
-enum delivery_end deliver_event(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass);
+enum delivery_end deliver_event(accel_cpu *c, struct event *e, const struct fault *nested, enum pass pass);
 /* Whether the owner wants to see f first; then c->exit is filled. */
 bool exception_leaves(accel_cpu *c, const struct fault *f);
 

@@ -9,7 +9,7 @@
 
 /* What one attempt knows besides the event. */
 struct delivery {
-    struct event e;
+    const struct event *e;
     u32 ext;     /* EXT bit of error codes: the program did not ask for this event */
     u32 saved_flags;
     u64 saved_rip;
@@ -56,7 +56,7 @@ static void note_link(accel_cpu *c, const struct event *e) {
 static bool deliver_ivt(accel_cpu *c, struct delivery *d, u64 table, u32 flags_image, u32 clear) {
     u16 entry[2];
     struct stack s;
-    if (!sys_read(c, (table + 4u * d->e.vector) & 0xffffffff, entry, 4)) return false;
+    if (!sys_read(c, (table + 4u * d->e->vector) & 0xffffffff, entry, 4)) return false;
     stack_current(c, &s);
     if (!stack_push(c, &s, flags_image, 2) || !stack_push(c, &s, c->seg[SEG_CS].sel, 2) || !stack_push(c, &s, d->saved_rip, 2)) return false;
     if (entry[0] > c->seg[SEG_CS].limit) return gp(c, d->ext);
@@ -69,7 +69,7 @@ static bool deliver_ivt(accel_cpu *c, struct delivery *d, u64 table, u32 flags_i
 }
 
 static bool deliver_real(accel_cpu *c, struct delivery *d) {
-    if (4u * d->e.vector + 3 > c->idtr.limit) return gp(c, 8u * d->e.vector + 2 + d->ext);
+    if (4u * d->e->vector + 3 > c->idtr.limit) return gp(c, 8u * d->e->vector + 2 + d->ext);
     return deliver_ivt(c, d, c->idtr.base, d->saved_flags, F_IF | F_TF | F_AC | F_RF);
 }
 
@@ -105,10 +105,10 @@ struct gate { u64 lo, hi; u32 type, dpl; bool present, trap; u16 sel; u64 offset
 
 static bool read_gate(accel_cpu *c, struct delivery *d, struct gate *g) {
     unsigned entry = is_long(c) ? 16 : 8;
-    u32 error = 8u * d->e.vector + 2 + d->ext;
+    u32 error = 8u * d->e->vector + 2 + d->ext;
     u64 raw[2] = {0, 0};
-    if (entry * d->e.vector + entry - 1 > c->idtr.limit) return gp(c, error);
-    u64 lin = c->idtr.base + entry * d->e.vector;
+    if (entry * d->e->vector + entry - 1 > c->idtr.limit) return gp(c, error);
+    u64 lin = c->idtr.base + entry * d->e->vector;
     if (!is_long(c)) lin &= 0xffffffff;
     if (!(is_long(c) ? sys_read_fixed(c, lin, raw, 16) : sys_read_fixed(c, lin, raw, 8))) return false;
     g->lo = raw[0], g->hi = raw[1];
@@ -124,7 +124,7 @@ static bool read_gate(accel_cpu *c, struct delivery *d, struct gate *g) {
     else known |= g->type >= 5 && g->type <= 7;
     if (g->type == 5) g->offset = 0;
     else if (g->size == 2) g->offset &= 0xffff;
-    if (!known || (is_soft(d->e.type) && g->dpl < c->cpl)) return gp(c, error);
+    if (!known || (is_soft(d->e->type) && g->dpl < c->cpl)) return gp(c, error);
     if (!g->present) return set_fault(c, EX_NP, true, error);
     return true;
 }
@@ -134,7 +134,7 @@ static bool handler_code(accel_cpu *c, struct delivery *d, const struct gate *g,
     struct descriptor code;
     u32 error = (g->sel & 0xfffc) | d->ext;
     if (!(g->sel & 0xfffc)) return gp(c, d->ext);
-    if (!need_descriptor(c, g->sel, false, EX_GP, d->ext, &code)) return false;
+    if (!need_segment(c, g->sel, EX_GP, d->ext, &code)) return false;
     u32 ar = desc_ar(code.lo), dpl = AR_DPL_OF(ar);
     if (!ar_is_code(ar) || dpl > c->cpl) return gp(c, error);
     if (is_long(c) && (ar & (AR_L | AR_DB)) != AR_L) return gp(c, error);
@@ -147,7 +147,7 @@ static bool handler_code(accel_cpu *c, struct delivery *d, const struct gate *g,
 }
 
 static bool push_error(accel_cpu *c, struct delivery *d, struct stack *s, unsigned size) {
-    return !d->e.has_error || stack_push(c, s, d->e.error, size);
+    return !d->e->has_error || stack_push(c, s, d->e->error, size);
 }
 
 static bool push_return(accel_cpu *c, struct delivery *d, struct stack *s, unsigned size) {
@@ -156,19 +156,16 @@ static bool push_return(accel_cpu *c, struct delivery *d, struct stack *s, unsig
 }
 
 static void enter_handler(accel_cpu *c, const struct gate *g, const struct segment *cs, unsigned cpl) {
-    c->seg[SEG_CS] = *cs;
+    put_segment(&c->seg[SEG_CS], cs);
     c->cpl = (u8)cpl;
     c->rip = g->offset;
     c->flags &= ~(u32)(F_TF | F_NT | F_VM | F_RF);
     if (!g->trap) c->flags &= ~(u32)F_IF;
 }
 
-/* The frame of 64-bit mode, from its lowest address. */
-struct frame { u64 error, rip, cs, flags, rsp, ss; };
-
-/* Pushes the frame at rsp, which is aligned. plain: where it goes in one piece once nothing can fail, else NULL and it is in *s. */
+/* Pushes the frame of 64-bit mode (from the top SS RSP RFLAGS CS RIP, error code) at rsp, which is aligned. plain: where it goes in one piece once nothing can fail, else NULL and it is in *s. */
 static bool push_frame(accel_cpu *c, struct delivery *d, u64 rsp, unsigned cpl, void **plain, struct stack *s) {
-    *plain = d->e.has_error ? view_w(c->ftlb[cpl == 3 ? FT_USER : system_view(c)], rsp - 48, 48)
+    *plain = d->e->has_error ? view_w(c->ftlb[cpl == 3 ? FT_USER : system_view(c)], rsp - 48, 48)
                             : view_w(c->ftlb[cpl == 3 ? FT_USER : system_view(c)], rsp - 40, 40);
     if (likely(*plain != NULL)) return true;
     stack_on_64(c, s, rsp, cpl, d->ext);
@@ -176,11 +173,14 @@ static bool push_frame(accel_cpu *c, struct delivery *d, u64 rsp, unsigned cpl, 
 }
 
 static void commit_frame(accel_cpu *c, struct delivery *d, u64 rsp, void *plain, struct stack *s) {
-    struct frame f = {d->e.error, d->saved_rip, c->seg[SEG_CS].sel, d->saved_flags, c->r[R_RSP], c->seg[SEG_SS].sel};
-    if (unlikely(plain == NULL)) stack_commit(c, s);
-    else if (d->e.has_error) memcpy(plain, &f, 48);
-    else memcpy(plain, &f.rip, 40);
-    c->r[R_RSP] = rsp - (d->e.has_error ? 48 : 40);
+    if (likely(plain != NULL)) {
+        u64 *to = plain;
+        if (d->e->has_error) *to++ = d->e->error;
+        to[0] = d->saved_rip, to[1] = c->seg[SEG_CS].sel, to[2] = d->saved_flags, to[3] = c->r[R_RSP], to[4] = c->seg[SEG_SS].sel;
+    } else {
+        stack_commit(c, s);
+    }
+    c->r[R_RSP] = rsp - (d->e->has_error ? 48 : 40);
 }
 
 static bool deliver_long(accel_cpu *c, struct delivery *d, const struct gate *g) {
@@ -243,8 +243,8 @@ static bool deliver_protected(accel_cpu *c, struct delivery *d) {
     struct gate g;
     struct segment cs;
     unsigned cpl;
-    if (in_vm86(c) && d->e.type == ACCEL_EV_SWINTR) {
-        int own = redirected(c, d->e.vector);
+    if (in_vm86(c) && d->e->type == ACCEL_EV_SWINTR) {
+        int own = redirected(c, d->e->vector);
         if (own) return own > 0 && deliver_redirected(c, d);
         if (iopl_of(c) < 3) return gp(c, 0);
     }
@@ -252,7 +252,7 @@ static bool deliver_protected(accel_cpu *c, struct delivery *d) {
     if (is_long(c)) return deliver_long(c, d, &g);
     if (g.type == 5) {
         c->flags = (c->flags & ~(u32)F_RF) | (d->saved_flags & F_RF);
-        return task_switch(c, g.sel, TASK_EVENT, d->saved_rip, d->e.has_error, d->e.error, d->ext, &d->switched);
+        return task_switch(c, g.sel, TASK_EVENT, d->saved_rip, d->e->has_error, d->e->error, d->ext, &d->switched);
     }
     if (!handler_code(c, d, &g, &cs, &cpl)) return false;
     return cpl == c->cpl && !in_vm86(c) ? deliver_same(c, d, &g, &cs) : deliver_inner(c, d, &g, &cs, cpl);
@@ -283,18 +283,16 @@ static bool doubles(const struct event *first, const struct event *second) {
     return (a == CONTRIBUTORY && b == CONTRIBUTORY) || (a == PAGE_FAULT && b != BENIGN);
 }
 
-/* *out: what delivering has come to. */
-static bool attempt(accel_cpu *c, const struct event *e, struct delivery *out) {
-    struct delivery d = {.e = *e, .ext = !is_soft(e->type), .saved_flags = get_rflags(c), .saved_rip = c->rip};
+/* *d: what delivering has come to. */
+static bool attempt(accel_cpu *c, const struct event *e, struct delivery *d) {
+    *d = (struct delivery){.e = e, .ext = !is_soft(e->type), .saved_flags = get_rflags(c), .saved_rip = c->rip};
     if (is_software(e->type)) {
-        d.saved_rip += e->length;
-        if (!is_code64(c)) d.saved_rip &= 0xffffffff;
+        d->saved_rip += e->length;
+        if (!is_code64(c)) d->saved_rip &= 0xffffffff;
     }
-    if (sets_rf(e)) d.saved_flags |= F_RF;
-    else if (is_software(e->type)) d.saved_flags &= ~(u32)F_RF;
-    bool ok = c->cr0 & CR0_PE ? deliver_protected(c, &d) : deliver_real(c, &d);
-    *out = d;
-    return ok;
+    if (sets_rf(e)) d->saved_flags |= F_RF;
+    else if (is_software(e->type)) d->saved_flags &= ~(u32)F_RF;
+    return c->cr0 & CR0_PE ? deliver_protected(c, d) : deliver_real(c, d);
 }
 
 static void triple_fault(accel_cpu *c, const struct fault *f) {
@@ -335,7 +333,7 @@ static void keep_in_flight(accel_cpu *c, const struct event *e) {
     c->ticks--, c->extra--;
 }
 
-enum delivery_end deliver_event(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass) {
+enum delivery_end deliver_event(accel_cpu *c, struct event *e, const struct fault *nested, enum pass pass) {
     u8 origin = c->origin;
     struct delivery d;
     u64 from = linear_rip(c);
@@ -344,13 +342,13 @@ enum delivery_end deliver_event(accel_cpu *c, struct event e, const struct fault
     c->chain_count = 0;
     c->ticks++;
     c->extra++;
-    note_link(c, &e);
+    note_link(c, e);
     for (;;) {
         d.switched = d.same_mode = false;
-        note_exception(c, &e);
-        if (!nested && attempt(c, &e, &d)) break;
-        const struct event tried = e;
-        end = nest(c, &e, nested ? nested : &c->fault, d.switched ? PASS_DOUBLE : pass);
+        note_exception(c, e);
+        if (!nested && attempt(c, e, &d)) break;
+        const struct event tried = *e;
+        end = nest(c, e, nested ? nested : &c->fault, d.switched ? PASS_DOUBLE : pass);
         if (end == DELIVERY_EXIT) keep_in_flight(c, &tried);
         if (end != DELIVERED) break;
         nested = NULL, pass = PASS_NONE;

@@ -9,18 +9,18 @@
 static bool is_code64_segment(const accel_cpu *c, u32 ar) { return is_long(c) && (ar & AR_L); }
 
 /* RIP is inside the target segment. */
-static bool offset_ok(accel_cpu *c, const struct segment *cs, u64 rip) {
+INLINE bool offset_ok(accel_cpu *c, const struct segment *cs, u64 rip) {
     if (is_code64_segment(c, cs->ar)) return canonical(c, rip) || gp(c, 0);
     return rip <= cs->limit || gp(c, 0);
 }
 
 static void set_code(accel_cpu *c, const struct segment *cs, unsigned cpl) {
-    c->seg[SEG_CS] = *cs;
+    put_segment(&c->seg[SEG_CS], cs);
     c->seg[SEG_CS].sel = (u16)((cs->sel & ~3) | cpl);
     c->cpl = (u8)cpl;
 }
 
-static void set_sp(accel_cpu *c, u64 sp, u64 mask) { c->r[R_RSP] = merge_sp(c->r[R_RSP], sp, mask); }
+INLINE void set_sp(accel_cpu *c, u64 sp, u64 mask) { c->r[R_RSP] = merge_sp(c->r[R_RSP], sp, mask); }
 
 /* One element of the current stack, `at` bytes above SP. */
 static bool peek(accel_cpu *c, const struct op *o, u64 at, unsigned size, u64 *v) {
@@ -247,7 +247,7 @@ static bool return_protected(accel_cpu *c, const struct op *o, const struct ret 
     u32 error = r->cs & 0xfffc, rpl = r->cs & 3;
     u64 sp = 0, ss_sel;
     if (!error) return gp(c, 0);
-    if (!need_descriptor(c, r->cs, false, EX_GP, 0, &d)) return false;
+    if (!need_segment(c, r->cs, EX_GP, 0, &d)) return false;
     u32 ar = desc_ar(d.lo), dpl = AR_DPL_OF(ar);
     if (!ar_is_code(ar) || rpl < c->cpl || (ar_is_conforming(ar) ? dpl > rpl : dpl != rpl)) return gp(c, error);
     if (is_long(c) && (ar & (AR_L | AR_DB)) == (AR_L | AR_DB)) return gp(c, error);
@@ -266,7 +266,7 @@ static bool return_protected(accel_cpu *c, const struct op *o, const struct ret 
     bool same_mode = to64 && is_code64(c) && !outer; /* see update_mode(): with the same EFLAGS.AC there is nothing to do */
     u32 flags = c->flags;
     if (stack) {
-        c->seg[SEG_SS] = ss;
+        put_segment(&c->seg[SEG_SS], &ss);
         mask = to64 ? ~0ull : ss.ar & AR_DB ? 0xffffffffull : 0xffffull;
         set_sp(c, sp + r->release, mask);
     } else {

@@ -41,12 +41,7 @@ bool read_descriptor(accel_cpu *c, uint16_t sel, uint64_t *lo, uint64_t *hi, int
     return true;
 }
 
-struct segment segment_of(u16 sel, u64 lo) {
-    return (struct segment){.base = desc_base(lo), .limit = desc_limit(lo), .ar = desc_ar(lo), .sel = sel};
-}
-
-bool mark_accessed(accel_cpu *c, struct descriptor *d) {
-    if (d->lo & BIT(40)) return true;
+bool write_accessed(accel_cpu *c, struct descriptor *d) {
     d->lo |= BIT(40);
     u8 type = (u8)(d->lo >> 40);
     return sys_write(c, d->lin + 5, &type, 1);
@@ -74,7 +69,7 @@ bool check_stack_segment(accel_cpu *c, u16 sel, unsigned cpl, int vec, u32 ext, 
         return true;
     }
     if ((sel & 3) != cpl) return set_fault(c, vec, true, error);
-    if (!need_descriptor(c, sel, false, vec, ext, &d)) return false;
+    if (!need_segment(c, sel, vec, ext, &d)) return false;
     u32 ar = desc_ar(d.lo);
     if (!ar_is_writable_data(ar) || AR_DPL_OF(ar) != cpl) return set_fault(c, vec, true, error);
     if (!(ar & AR_P)) return set_fault(c, EX_SS, true, error);
@@ -90,7 +85,7 @@ static bool load_data_segment(accel_cpu *c, int seg, u16 sel) {
         set_null_segment(c, seg, sel);
         return true;
     }
-    if (!need_descriptor(c, sel, false, EX_GP, 0, &d)) return false;
+    if (!need_segment(c, sel, EX_GP, 0, &d)) return false;
     u32 ar = desc_ar(d.lo);
     if (!ar_is_readable(ar)) return gp(c, error);
     if (!ar_is_conforming(ar) && ((sel & 3) > (int)AR_DPL_OF(ar) || c->cpl > AR_DPL_OF(ar))) return gp(c, error);

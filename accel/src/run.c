@@ -271,11 +271,11 @@ static void wake(accel_cpu *c) {
 }
 
 /* Deliver e (`nested`: it has been tried and raised this); -1, or the exit kind that stops the run. */
-static int deliver(accel_cpu *c, struct event e, const struct fault *nested, enum pass pass) {
+static int deliver(accel_cpu *c, struct event *e, const struct fault *nested, enum pass pass) {
     c->shadow = 0;
     if (c->ctl.activity == ACCEL_HALTED) wake(c);
     c->stats.events++;
-    if (e.type == ACCEL_EV_NMI) c->nmi_blocked = 1;
+    if (e->type == ACCEL_EV_NMI) c->nmi_blocked = 1;
     enum delivery_end end = deliver_event(c, e, nested, pass);
     if (end == DELIVERY_EXIT) return finish_exit(c, ACCEL_EXIT_EXCEPTION);
     tick_event(c);
@@ -295,10 +295,11 @@ bool exception_leaves(accel_cpu *c, const struct fault *f) {
 }
 
 static int take_fault(accel_cpu *c) {
-    struct fault f = c->fault;
-    if (exception_leaves(c, &f)) return finish_exit(c, ACCEL_EXIT_EXCEPTION);
-    return deliver(c, (struct event){.type = f.soft ? f.soft : ACCEL_EV_EXCEPTION, .vector = (u8)f.vector, .has_error = f.has_error,
-                                     .error = f.error, .length = f.length, .cr2 = f.cr2}, NULL, PASS_NONE);
+    const struct fault *f = &c->fault;
+    if (exception_leaves(c, f)) return finish_exit(c, ACCEL_EXIT_EXCEPTION);
+    struct event e = {.type = f->soft ? f->soft : ACCEL_EV_EXCEPTION, .vector = (u8)f->vector, .has_error = f->has_error,
+                      .error = f->error, .length = f->length, .cr2 = f->cr2};
+    return deliver(c, &e, NULL, PASS_NONE);
 }
 
 static int take_injected(accel_cpu *c) {
@@ -306,7 +307,7 @@ static int take_injected(accel_cpu *c) {
     struct event e = {.type = k->inject_type, .vector = k->inject_vector, .has_error = k->inject_has_error, .error = k->inject_error,
                       .length = k->inject_length, .cr2 = c->cr2};
     clear_injection(c);
-    return deliver(c, e, NULL, PASS_NONE);
+    return deliver(c, &e, NULL, PASS_NONE);
 }
 
 /* The event in flight comes before anything else; an exception injected meanwhile is one that its delivery raised. */
@@ -320,7 +321,7 @@ static int take_in_flight(accel_cpu *c) {
     if (nested) clear_injection(c);
     c->pass_now = PASS_NONE;
     clear_inflight(c);
-    return deliver(c, e, nested ? &f : NULL, pass);
+    return deliver(c, &e, nested ? &f : NULL, pass);
 }
 
 /* A fault that came up while an instruction switched to another task: it belongs to the new task and takes a tick of its own. */
@@ -437,7 +438,7 @@ static int boundary(accel_cpu *c) {
     if (!asleep && (k->nmi_pending || k->nmi_window) && !c->nmi_blocked && !c->shadow) {
         if (k->nmi_window) return finish_exit(c, ACCEL_EXIT_NMI_WINDOW);
         k->nmi_pending = 0;
-        return (r = deliver(c, (struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2}, NULL, PASS_NONE)) >= 0 ? r : -2;
+        return (r = deliver(c, &(struct event){.type = ACCEL_EV_NMI, .vector = 2, .cr2 = c->cr2}, NULL, PASS_NONE)) >= 0 ? r : -2;
     }
     if (!asleep && (k->irq_window || (k->intr_line && !k->mask_hwintr)) && interruptible(c)) return finish_exit(c, ACCEL_EXIT_IRQ_WINDOW);
     if (k->activity == ACCEL_ACTIVE) return -1;

@@ -33,7 +33,7 @@ INLINE void put_native(accel_cpu *c, const struct op *o, unsigned reg, u64 v) {
 }
 
 /* RFLAGS := (old & ~mask) | (value & mask); F_ARITH bits included. Reserved bits are never in mask. */
-void merge_rflags(accel_cpu *c, u32 value, u32 mask);
+INLINE void merge_rflags(accel_cpu *c, u32 value, u32 mask) { set_rflags(c, (get_rflags(c) & ~mask) | (value & mask)); }
 
 
 /* cpuid.c: bits that XCR0 may have under this model (x87 and SSE always). */
@@ -65,9 +65,31 @@ enum lookup { LOOKUP_OK, LOOKUP_LIMIT /* null or outside its table */, LOOKUP_FA
 enum lookup lookup_descriptor(accel_cpu *c, u16 sel, bool wide, struct descriptor *d);
 /* The same for code that faults with `vec` and the selector in every case. ext: EXT bit of the error code. */
 bool need_descriptor(accel_cpu *c, u16 sel, bool wide, int vec, u32 ext, struct descriptor *d);
-struct segment segment_of(u16 sel, u64 lo);
+/* The same for 8 bytes, which mostly lie in the GDT and there in plain memory. */
+INLINE bool need_segment(accel_cpu *c, u16 sel, int vec, u32 ext, struct descriptor *d) {
+    u32 at = sel & 0xfff8;
+    u64 lin = c->gdtr.base + at;
+    if (!is_long(c)) lin &= 0xffffffff;
+    const void *p = view_r(c->ftlb[system_view(c)], lin, 8);
+    if (unlikely((sel & 4) || !at || at + 7 > c->gdtr.limit || !p)) return need_descriptor(c, sel, false, vec, ext, d);
+    memcpy(&d->lo, p, 8);
+    d->hi = 0;
+    d->lin = lin;
+    return true;
+}
+INLINE struct segment segment_of(u16 sel, u64 lo) {
+    return (struct segment){.base = desc_base(lo), .limit = desc_limit(lo), .ar = desc_ar(lo), .sel = sel};
+}
+/* *to = *from by its fields, as they were stored: the compiler would load two of them at once and wait for both stores. */
+INLINE void put_segment(struct segment *to, const struct segment *from) {
+    u64 base = from->base;
+    u32 limit = from->limit, ar = from->ar;
+    __asm__("" : "+r"(base), "+r"(limit), "+r"(ar));
+    *to = (struct segment){.base = base, .limit = limit, .ar = ar, .sel = from->sel};
+}
 /* Sets the accessed bit in the table; false: page fault. */
-bool mark_accessed(accel_cpu *c, struct descriptor *d);
+bool write_accessed(accel_cpu *c, struct descriptor *d);
+INLINE bool mark_accessed(accel_cpu *c, struct descriptor *d) { return likely(d->lo & BIT(40)) || write_accessed(c, d); }
 void set_null_segment(accel_cpu *c, int seg, u16 sel);
 /* SS for code of privilege cpl. vec: EX_GP, or EX_TS where the selector comes from a TSS. Reads the descriptor, checks it and
  * returns it; the caller commits. Null is refused unless null_ok. */
