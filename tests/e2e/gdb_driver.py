@@ -19,8 +19,9 @@ from typing import Any, Final, Self
 from pygdbmi import gdbmiparser
 
 from tests.helpers.gdb import gdb_path
+from tests.helpers.patience import HANG_S
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = HANG_S
 """How long gdb may be silent before a test gives up on it."""
 _PROMPT: Final = b"(gdb) \n"
 _SETTINGS: Final = (

@@ -6,8 +6,9 @@ from typing import Final
 
 from tests.e2e.machine import Machine
 from tests.helpers import assets
+from tests.helpers.patience import HANG_S
 
-BOOT_TIMEOUT_S: Final = 60.0
+BOOT_TIMEOUT_S: Final = HANG_S
 COMMAND_LINE: Final = "console=ttyS0"
 PROMPT: Final = re.escape(assets.SHELL_PROMPT)
 # What the shell's line editor asks the terminal: "where is the cursor?"

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from tests.helpers.patience import HANG_S
+
 ROOT: Final = Path(__file__).resolve().parents[2]
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = HANG_S
 _ADDRESS: Final = r"target remote ([^\s']+)"
 
 

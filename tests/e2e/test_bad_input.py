@@ -16,8 +16,9 @@ import pytest
 import hv.cli
 from tests.e2e.conftest import StartMachine
 from tests.e2e.machine import DEMO_PROMPT, ROOT, hv_command
+from tests.helpers.patience import HANG_S
 
-TIMEOUT_S = 20
+TIMEOUT_S = HANG_S
 
 
 def refused(*arguments: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.e2e.conftest import Debug, StartGdb, StartMachine
 from tests.e2e.gdb_driver import Gdb
+from tests.helpers.patience import HANG_S
 
 
 def exits(gdb: Gdb, kind: str) -> int:
@@ -71,7 +72,9 @@ def test_a_point_of_the_machine_outlives_gdb_and_waits_for_the_next_one(
     assert "1: break" in first("monitor break step_count if u64[shared_counter] == 700")
     first("hbreak kmain")
     first("detach")
-    machine.messages.expect(r"vCPU \d: breakpoint 1 at 0x\w+, hit 1; the machine waits for a debugger", 20)
+    machine.messages.expect(
+        r"vCPU \d: breakpoint 1 at 0x\w+, hit 1; the machine waits for a debugger", HANG_S
+    )
     second = gdb(str(demo_elf))
     second(f"target remote {machine.address()}")
     assert (second.value("shared_counter"), second.value("$pc")) == (700, second.value("&step_count"))

@@ -344,10 +344,12 @@ def test_garbage_after_attaching_ends_that_session_only(run: StartMachine, gdb: 
 
 def test_sigterm_and_ctrl_c_end_hv_cleanly(run: StartMachine) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
+        started = time.monotonic()
         machine = run("--gdb", "127.0.0.1:0", "--no-wait")
         machine.expect(DEMO_PROMPT)
         began = time.monotonic()
         machine.signal(number)
         assert machine.wait() == 128 + number
-        assert time.monotonic() - began < 3
+        # At once; on a slow machine that is as slow as the beginning was.
+        assert time.monotonic() - began < max(3, 5 * (began - started))
         assert "Traceback" not in machine.messages.join()

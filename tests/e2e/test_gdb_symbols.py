@@ -15,6 +15,7 @@ from tests.e2e.conftest import StartGdb, StartMachine
 from tests.e2e.gdb_driver import Gdb
 from tests.e2e.linux import linux_arguments, shell, to_shell
 from tests.e2e.machine import DEMO_PROMPT, ROOT, Machine
+from tests.helpers.patience import HANG_S
 
 # One of each section, and one that is counted from the start of a CPU's area.
 NAMES = ("__x64_sys_getppid", "linux_banner", "jiffies_64", "start_kernel", "cpu_tss_rw")
@@ -81,7 +82,7 @@ def test_a_file_that_gdb_has_is_moved_to_where_the_kernel_is(
 
 
 def test_a_script_loads_symbols_when_the_kernel_is_mapped(kernel: Machine, gdb: StartGdb) -> None:
-    assert f" -x {KERNEL_SCRIPT}" in kernel.messages.expect(r"debug server: gdb [^\n]*", 20)[0]
+    assert f" -x {KERNEL_SCRIPT}" in kernel.messages.expect(r"debug server: gdb [^\n]*", HANG_S)[0]
     debugger = gdb()
     debugger(f"target remote {kernel.messages.text.split('target remote ')[1].split(chr(39))[0]}")
     assert debugger.value("$ticks") == 0
@@ -179,7 +180,7 @@ def test_a_script_counts_who_calls_a_function() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.e2e.conftest import StartMachine
 from tests.helpers.gdb import lldb_path
+from tests.helpers.patience import HANG_S
 
 
 def test_lldb_draws_the_map_of_memory(run: StartMachine, demo_elf: Path) -> None:
@@ -27,7 +28,7 @@ def test_lldb_draws_the_map_of_memory(run: StartMachine, demo_elf: Path) -> None
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=90,
+        timeout=HANG_S,
         check=False,
     )
     text = done.stdout.decode(errors="replace")

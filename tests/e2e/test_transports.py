@@ -13,8 +13,9 @@ from tests.e2e.conftest import StartGdb, StartMachine
 from tests.e2e.gdb_driver import GdbStop, run_batch
 from tests.e2e.machine import DEMO_PROMPT, ROOT, demo_command, hv_command
 from tests.helpers.gdb import gdb_path
+from tests.helpers.patience import HANG_S
 
-TIMEOUT_S = 60
+TIMEOUT_S = HANG_S
 
 
 def test_a_number_is_a_port_on_the_loopback_only(run: StartMachine) -> None:
@@ -129,7 +130,7 @@ def test_run_without_arguments_and_without_a_terminal_is_the_tour() -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=2 * TIMEOUT_S,
+        timeout=TIMEOUT_S,
         cwd=ROOT,
         env=os.environ | {"HV_VENV": sys.prefix},
         check=False,

@@ -14,7 +14,7 @@ from tests.helpers.full_toy import FullToy
 from tests.helpers.gdb import gdb
 from tests.helpers.serve_toy import full_toy_with_programs, load_programs
 
-WAIT = "python import time; time.sleep(0.3)"
+WAIT = "python import time; time.sleep(1)"
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from gdbstub.server import serve
 from gdbstub.target import Detach
 from tests.helpers.full_toy import FullToy
 from tests.helpers.gdb import lldb_path
+from tests.helpers.patience import HANG_S
 from tests.helpers.rsp import connected
 from tests.helpers.serve_toy import full_toy_with_programs, toy_with_programs
-
-TIMEOUT_S = 90
 
 
 async def lldb(target: FullToy, commands: Sequence[str], before: Sequence[str] = ()) -> str:
@@ -26,7 +25,7 @@ async def lldb(target: FullToy, commands: Sequence[str], before: Sequence[str] =
     async with trio.open_nursery() as nursery:
         [name] = await nursery.start(partial(serve, lambda _: target, [parse_address("0")]))
         script = [*before, f"gdb-remote {name.rpartition(':')[2]}", *commands]
-        with trio.fail_after(TIMEOUT_S):
+        with trio.fail_after(HANG_S):
             done = await trio.run_process(
                 [lldb_path(), "--no-lldbinit", "-b", *(part for line in script for part in ("-o", line))],
                 stdin=b"",

@@ -23,6 +23,7 @@ from hv.engines.soft import SoftEngine
 from hv.exits import WriteOrigin
 from hv.machines.bare import build_bare
 from hv.vm import Vm
+from tests.helpers.patience import HANG_S
 
 _SETTINGS = TargetSettings()
 CODE = 0x7C00
@@ -62,7 +63,7 @@ def machine(code: bytes = b"\x40\xeb\xfd", engine: Engine | None = None) -> Iter
 
 async def stopped(target: MachineTarget, plan: ResumePlan) -> Stop:
     """Carry out `plan` to its stop."""
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_S):
         event = await target.resume(plan) or await target.wait_stop()
     assert isinstance(event, Stop)
     return event

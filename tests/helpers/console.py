@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-TIMEOUT_S: Final = 60.0
+from tests.helpers.patience import HANG_S
+
+TIMEOUT_S: Final = HANG_S
 """How long a guest may be silent before a test gives up on it."""
 
 

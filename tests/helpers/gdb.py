@@ -7,7 +7,8 @@ from pathlib import Path
 
 import trio
 
-TIMEOUT_S = 60
+from tests.helpers.patience import HANG_S
+
 LLDB_NAMES = ("lldb-16", "lldb-17", "lldb-18", "lldb-19", "lldb-20", "lldb-21", "lldb")
 # Runs a command and prints the error that it ends with, if any, so that the script goes on.
 PRELUDE = r"""
@@ -41,7 +42,7 @@ async def gdb(script: Sequence[str], tmp_path: Path) -> str:
     """Run gdb over `script` and return all it printed."""
     file = tmp_path / "script.gdb"
     file.write_text(PRELUDE + "\n".join(script) + "\n")
-    with trio.fail_after(TIMEOUT_S):
+    with trio.fail_after(HANG_S):
         done = await trio.run_process(
             [gdb_path(), "-nx", "-batch", "-x", str(file)],
             stdin=b"",

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.e2e.gdb_driver import run_batch
+from tests.helpers.patience import HANG_S
 
-_TIMEOUT_S = 20
+_TIMEOUT_S = HANG_S
 
 
 @contextlib.contextmanager

@@ -19,10 +19,11 @@ from gdbstub.target import (
 from hv.debug.run_control import RunControl
 from hv.outcomes import Goal
 from hv.vm import Vm
+from tests.helpers.patience import HANG_S
 
 STEP = ResumePlan((ThreadAction(Step(), 1), ThreadAction(Continue())))
 MASKED = StepPolicy.ENABLE | StepPolicy.NOIRQ
-TIMEOUT_S = 20
+TIMEOUT_S = HANG_S
 
 
 class Stepper:

@@ -17,6 +17,7 @@ from hv.engines.soft import SoftEngine
 from hv.exits import WriteOrigin
 from hv.outcomes import Goal, VcpuStopped
 from tests.helpers.bare_target import CODE, CONTINUE, STEP, Machine, machine, stopped
+from tests.helpers.patience import HANG_S
 
 # L: inc ax; jmp L
 LOOP = b"\x40\xeb\xfd"
@@ -209,7 +210,7 @@ async def test_with_nobody_attached_a_point_of_the_machine_stops_it_for_whoever_
         token.run_sync_soon(done.set)
 
     loop.control.run_freely(ended)
-    with trio.fail_after(10):
+    with trio.fail_after(HANG_S):
         await done.wait()
     text = "vCPU 0: breakpoint 1 at 0x7c00, hit 1"
     assert said == [f"{text}; the machine waits for a debugger"]

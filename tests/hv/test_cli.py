@@ -16,8 +16,9 @@ import pytest
 
 from hv.cli import parse_date
 from hv.errors import ConfigError
+from tests.helpers.patience import HANG_S
 
-TIMEOUT_S = 60
+TIMEOUT_S = HANG_S
 
 
 def boot_sector(directory: Path, code: str) -> str:

@@ -14,6 +14,7 @@ from elftools.elf.segments import NoteSegment
 
 from hv.guests import GuestBuildError, build_demo, demo_source_dir
 from tests.helpers.console import Console, qemu_command
+from tests.helpers.patience import HANG_S
 
 XEN_ELFNOTE_PHYS32_ENTRY = 18  # Xen public header elfnote.h
 PROMPT = "demo> "
@@ -187,7 +188,7 @@ def test_every_step_of_the_gdb_tour_holds_on_another_machine(demo_elf: Path) -> 
     server = shlex.join(qemu).replace("-serial stdio ", "")
     gdb = ["gdb", "-q", "-nx", "-batch", str(demo_elf), "-ex", f"target remote | {server}", "-x", str(TOUR)]
     done = subprocess.run(
-        gdb, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        gdb, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     # QEMU may be gone before gdb has written the last byte of its final `kill`.
     killed = "Terminated via GDBstub" in done.stderr and done.stderr.rstrip().endswith("Broken pipe.")

@@ -21,10 +21,11 @@ from gdbstub.target import (
 from hv.debug.stops import Ending
 from hv.engines.base import Activity
 from tests.helpers.bare_target import CODE, Machine, machine
+from tests.helpers.patience import HANG_S
 
 # inc ax; jmp back -- on every vCPU
 LOOP = b"\x40\xeb\xfd"
-TIMEOUT_S = 10
+TIMEOUT_S = HANG_S
 
 
 def plan(*threads: int, step: bool = False) -> ResumePlan:

@@ -31,9 +31,10 @@ from hv.outcomes import Goal
 from tests.helpers.fake_board import TIMER
 from tests.helpers.fake_engine import VECTORS, Program
 from tests.helpers.fake_vm import BUSY, FakeVm, make_vm
+from tests.helpers.patience import HANG_S
 
 CONTINUE = ResumePlan((ThreadAction(Continue()),))
-TIMEOUT_S = 10
+TIMEOUT_S = HANG_S
 
 
 def step(thread: int, *, others: bool = True) -> ResumePlan:

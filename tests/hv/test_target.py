@@ -29,6 +29,7 @@ from gdbstub.target import (
 )
 from hv.debug.records import RunState
 from tests.helpers.bare_target import CODE, CONTINUE, STEP, machine, stopped
+from tests.helpers.patience import HANG_S
 from tests.helpers.rsp import connected
 
 
@@ -83,7 +84,7 @@ async def test_a_client_lost_in_the_middle_of_a_run_leaves_nothing_behind() -> N
         await target.attach()
         await target.set_breakpoint(BreakpointKind.HARDWARE, 0x9999, 1)
         assert await target.resume(CONTINUE) is None
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_S):
             await target.detach(Detach.LOST)
         assert m.control.running
         assert len(m.control.points) == 0
@@ -96,7 +97,7 @@ async def test_interrupt_ends_a_run_with_sigint_and_the_thread() -> None:
         await target.attach()
         assert await target.resume(CONTINUE) is None
         target.interrupt()
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_S):
             assert await target.wait_stop() == Stop(StopReason.INTERRUPT, 1)
 
 
@@ -247,7 +248,7 @@ async def test_a_session_over_the_wire() -> None:
                 stop = await client.resume(b"vCont;s:1;c")
             assert m.vm.vcpus[0].cpu.ticks() == 1 + 20
             assert b"swbreak" not in await client.request(b"qRcmd,78")
-        with trio.fail_after(10):
+        with trio.fail_after(HANG_S):
             await m.lease.wait_free()
 
 

@@ -8,6 +8,7 @@ from gdbstub.errors import TargetError, ThreadNotFoundError
 from gdbstub.target import BreakpointKind, Continue, Detach, ResumePlan, Step, ThreadAction
 from hv.debug.target_btrace import MAX_BLOCKS, MIN_BLOCKS
 from tests.helpers.bare_target import CODE, CONTINUE, Machine, machine, stopped
+from tests.helpers.patience import HANG_S
 
 STEP = ResumePlan((ThreadAction(Step(), 1), ThreadAction(Continue())))
 LOOP = b"\x40\x90\xeb\xfc"  # 0: inc ax; 1: nop; 2: jmp 0
@@ -54,7 +55,9 @@ async def test_no_client_gets_more_memory_than_is_good() -> None:
         await target.set_branch_trace(1, 1 << 24)
         await target.set_breakpoint(BreakpointKind.HARDWARE, 0x9999, 1)
         assert await target.resume(CONTINUE) is None
-        await trio.sleep(0.2)
+        with trio.fail_after(HANG_S):
+            while len(await target.branch_trace(1)) < MAX_BLOCKS:
+                pass
         target.interrupt()
         await target.wait_stop()
         assert len(await target.branch_trace(1)) == MAX_BLOCKS

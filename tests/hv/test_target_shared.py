@@ -14,6 +14,7 @@ from gdbstub.client import Client
 from gdbstub.server import serve_stream
 from hv.debug.commands import COMMANDS, only_reads
 from tests.helpers.bare_target import CODE, Machine, machine
+from tests.helpers.patience import HANG_S
 
 FEATURES = b"swbreak+;hwbreak+;error-message+"
 
@@ -38,7 +39,7 @@ async def clients(m: Machine, count: int = 2) -> AsyncIterator[list[Client]]:
             await client.start(FEATURES)
             await client.require(b"?")
             found.append(client)
-        with trio.fail_after(20):
+        with trio.fail_after(HANG_S):
             yield found
             for client in found:
                 await client.aclose()

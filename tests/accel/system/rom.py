@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accel import ffi, lib
+from tests.helpers.patience import HANG_S
 
 SOURCE = Path(__file__).with_name("cases.S")
 ROM_SIZE = 0x10000
@@ -164,6 +165,6 @@ def run_qemu(image: bytes, directory: Path) -> tuple[Log, bool]:
             "-no-reboot", "-bios", str(rom), "-debugcon", f"file:{output}",
             "-device", "isa-debug-exit,iobase=0xf4",
         ],
-        timeout=60, check=False,
+        timeout=HANG_S, check=False,
     )  # fmt: skip
     return parse(output.read_bytes())

@@ -16,8 +16,9 @@ from typing import Protocol
 
 from tests.e2e.gdb_driver import Gdb
 from tests.helpers.gdb import gdb_path, lldb_path
+from tests.helpers.patience import HANG_S
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = HANG_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 
 from hv.errors import ConfigError
 from hv.firmware.acpi import AcpiConfig, build_tables
+from tests.helpers.patience import HANG_S
 
 
 def tables(vcpus: int) -> dict[bytes, tuple[int, bytes]]:
@@ -112,7 +113,7 @@ def iasl(*args: str, cwd: Path) -> str:
     program = shutil.which("iasl")
     assert program, "iasl is missing: install acpica-tools"
     result = subprocess.run(
-        [program, *args], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        [program, *args], cwd=cwd, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
