@@ -87,12 +87,18 @@ FLD_MEMORY(fild_i16, 2, 0xdf, "filds")
 FLD_MEMORY(fild_i32, 4, 0xdb, "fildl")
 FLD_MEMORY(fild_i64, 8, 0xdf, "fildll")
 
+/* 18 digits and a sign. The manual leaves digits above 9 undefined: here they count as what they are. */
 SLOW_HANDLER(h_fbld_m) {
     alignas(16) u8 p[16];
     struct x87_image im;
+    u64 v = 0;
     if (!fpu_wait(c) || !vec_read(c, o, p, 10, 1)) return false;
+    u8 sign = p[9] & 0x80;
+    for (unsigned i = 9; i-- > 0;) v = v * 100 + (p[i] >> 4) * 10u + (p[i] & 15);
+    memcpy(p, &v, 8);
     x87_load(c, &im);
-    X87_RUN_M(&im, "fbld %1", p);
+    X87_RUN_M(&im, "fildll %1", p);
+    if (!(im.sw & FSW_IE)) im.st[0][9] |= sign;
     x87_commit(c, o, &im, FSW_C1, 0xdf);
     fpu_note_mem(c, o, op_ea(c, o));
     return true;

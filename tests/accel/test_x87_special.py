@@ -5,7 +5,7 @@ test_oracle.py compares the same with the host; here the manual's tables stand.
 
 import pytest
 
-from tests.helpers.accel_machine import CODE, Machine
+from tests.helpers.accel_machine import CODE, DATA, Machine
 
 IE, DE, ZE, UE, PE, SF, C0, C1, C2, C3 = 1, 2, 4, 0x10, 0x20, 0x40, 0x100, 0x200, 0x400, 0x4000
 MASKED = 0x37F
@@ -194,3 +194,24 @@ def test_quotient_bits_of_a_remainder() -> None:
     assert Unit("fprem", "7", "2").flags == C3 | C1  # 3
     assert Unit("fprem1", "7", "2").flags == C0  # 4, nearest: -1
     assert Unit("fprem1", "7", "2").st0 == value("-1")
+
+
+@pytest.mark.parametrize(
+    ("digits", "number"),
+    [("00000000000000000012", 12), ("80999999999999999999", -(10**18 - 1)), ("0000000000000000000f", 15),
+     ("000000000000000000a0", 100), ("7f000000000000000f0a", 15 * 100 + 10)],
+)  # fmt: skip
+def test_decimal_digits_above_nine_count_as_what_they_are(digits: str, number: int) -> None:
+    machine = Machine(code=bytes.fromhex("df2424 df3c24"))  # fbld [rsp]; fistp qword [rsp]
+    machine["rsp"], machine["fctrl"], machine["ftag"] = DATA, MASKED, 0xFFFF
+    machine.write(DATA, bytes.fromhex(digits)[::-1])
+    machine.run(2)
+    assert int.from_bytes(machine.read(DATA, 8), "little", signed=True) == number
+
+
+def test_a_decimal_zero_keeps_its_sign() -> None:
+    machine = Machine(code=bytes.fromhex("df2424"))
+    machine["rsp"], machine["fctrl"], machine["ftag"] = DATA, MASKED, 0xFFFF
+    machine.write(DATA, bytes(9) + b"\x80")
+    machine.run(1)
+    assert machine["st0"] == 1 << 79
