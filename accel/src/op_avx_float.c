@@ -265,28 +265,16 @@ static vec lanes_mask(unsigned bits, unsigned element) {
     for (unsigned i = 0; i < 16; i++) m[i] = bits >> (i / element) & 1 ? 0xff : 0;
     return ld16(m);
 }
-#define DOT_LANE(text, r, a, b, use) \
-    r = _mm_and_si128(a, use); \
-    __asm__ volatile(text ",%1,%0" : "+x"(r) : "x"(_mm_and_si128(b, use)));
-#define DOT(name, text, element, broadcast, two) \
+#define DOT(name, element, broadcast, two) \
     static bool name(accel_cpu *c, const struct op *o, const u8 *s) { \
         const u8 *p = c->v[o->vvvv]; \
         vec use = lanes_mask((unsigned)o->imm >> 4, element), keep = lanes_mask((unsigned)o->imm, element); \
-        vec r0, r1 = _mm_setzero_si128(); \
-        const vec a[2] = {_mm_and_si128(ld16(p), use), _mm_and_si128(ld16(p + 16), use)}; \
-        const vec b[2] = {_mm_and_si128(ld16(s), use), (two) ? _mm_and_si128(ld16(s + 16), use) : use}; \
-        struct fp_env e; \
-        if (!c->fp_live && !fp_dot_steps(c, element, a, b, (two) ? 2 : 1)) return false; \
-        fp_begin(c, &e); \
-        LOAD_MXCSR(e); \
-        DOT_LANE(text, r0, ld16(p), ld16(s), use) \
-        if (two) { \
-            DOT_LANE(text, r1, ld16(p + 16), ld16(s + 16), use) \
-        } \
-        TAKE_MXCSR(e); \
-        if (c->fp_live && !fp_end(c, &e)) return false; \
-        r0 = _mm_and_si128(_mm_shuffle_epi32(r0, broadcast), keep); \
-        r1 = _mm_and_si128(_mm_shuffle_epi32(r1, broadcast), keep); \
+        vec r1 = _mm_setzero_si128(); \
+        vec x[2] = {_mm_and_si128(ld16(p), use), _mm_and_si128(ld16(p + 16), use)}; \
+        vec y[2] = {_mm_and_si128(ld16(s), use), (two) ? _mm_and_si128(ld16(s + 16), use) : use}; \
+        if (!fp_dot(c, element, x, y, (two) ? 2 : 1)) return false; \
+        vec r0 = _mm_and_si128(_mm_shuffle_epi32(x[0], broadcast), keep); \
+        if (two) r1 = _mm_and_si128(_mm_shuffle_epi32(x[1], broadcast), keep); \
         FP_STORE(0) \
         return true; \
     } \
@@ -295,8 +283,8 @@ static vec lanes_mask(unsigned bits, unsigned element) {
         alignas(32) u8 s[32]; \
         return vec_read(c, o, s, avx_width(o), 1) && name(c, o, s); \
     }
-DOT(vdpps, "dpps $0xf1", 4, 0, OP_L(o))
-DOT(vdppd, "dppd $0x31", 8, 0x44, false)
+DOT(vdpps, 4, 0, OP_L(o))
+DOT(vdppd, 8, 0x44, false)
 
 #define APPROXIMATE(name, function) \
     static void name##ps(accel_cpu *c, const struct op *o, const u8 *s) { \

@@ -295,24 +295,27 @@ INLINE vec lanes_mask(unsigned bits, unsigned lane) {
 #define DOT_STEP(insn, what, used) \
     for (unsigned i = 0; i < n; i++) { \
         vec r = x[i]; \
+        if (c->fp_live) { \
+            FP_FAST(insn " %1,%0", "+x"(x[i]), "x"(y[i])); \
+            continue; \
+        } \
         FP_SLOW(insn " %2,%0", "+x"(r), "x"(y[i])); \
         fp_range(c, &e, 1, &r, &(struct fp_lanes){what, element, used, &x[i], &y[i], NULL}); \
         after |= e.after; \
         x[i] = r; \
     } \
     e.after = after; \
-    if (!fp_end(c, &e)) return false
+    if (!c->fp_live && !fp_end(c, &e)) return false
 #define DOT_FOLD(low, high) \
     for (unsigned i = 0; i < n; i++) { \
         y[i] = _mm_and_si128(_mm_shuffle_epi32(x[i], high), keep); \
         x[i] = _mm_and_si128(_mm_shuffle_epi32(x[i], low), keep); \
     }
-bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, unsigned n) {
-    struct fp_env e;
-    vec x[2], y[2], keep = _mm_set_epi64x(0, -1);
+bool fp_dot(accel_cpu *c, unsigned element, vec *x, vec *y, unsigned n) {
+    struct fp_env e = {0, 0, 0};
+    vec keep = _mm_set_epi64x(0, -1);
     u32 after = 0;
-    for (unsigned i = 0; i < n; i++) x[i] = a[i], y[i] = b[i];
-    fp_begin(c, &e);
+    if (!c->fp_live) fp_begin(c, &e);
     if (element == 8) {
         DOT_STEP("mulpd", FP_MUL, 16);
         DOT_FOLD(0x44, 0xee)
@@ -327,15 +330,11 @@ bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, un
     DOT_STEP("addps", FP_ADD, 4);
     return true;
 }
-#define DOT(name, insn, lane, broadcast) \
+#define DOT(name, lane, broadcast) \
     static bool name(accel_cpu *c, u8 *d, vec b, unsigned imm) { \
         vec use = lanes_mask(imm >> 4, lane), a = _mm_and_si128(ld16(d), use); \
-        struct fp_env e; \
         b = _mm_and_si128(b, use); \
-        if (!c->fp_live && !fp_dot_steps(c, lane, &a, &b, 1)) return false; \
-        fp_begin(c, &e); \
-        FP_SLOW(insn ",%2,%0", "+x"(a), "x"(b)); \
-        if (c->fp_live && !fp_end(c, &e)) return false; \
+        if (!fp_dot(c, lane, &a, &b, 1)) return false; \
         st16(d, _mm_and_si128(_mm_shuffle_epi32(a, broadcast), lanes_mask(imm, lane))); \
         return true; \
     } \
@@ -345,8 +344,8 @@ bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, un
         if (!vec_read(c, o, s, 16, 16)) return false; \
         return name(c, c->v[o->reg], ld16(s), (unsigned)o->imm); \
     }
-DOT(dpps, "dpps $0xf1", 4, 0)
-DOT(dppd, "dppd $0x31", 8, 0x44)
+DOT(dpps, 4, 0)
+DOT(dppd, 8, 0x44)
 
 /* ---- approximations ----
  * The operand's significand is cut to 12 bits and the value taken at the middle of the interval, which keeps the relative

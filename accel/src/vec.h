@@ -129,9 +129,10 @@ bool fp_end(accel_cpu *c, const struct fp_env *e);
         return true; \
     }
 
-/* The products and sums of DPPS and DPPD (element 4 or 8) in their order, for the exceptions of each: n operand pairs of 16 bytes.
- * Only needed while an exception is unmasked. op_sse_float.c. */
-bool fp_dot_steps(accel_cpu *c, unsigned element, const vec *a, const vec *b, unsigned n);
+/* DPPS and DPPD (element 4 or 8) of n operand pairs as products and sums in the manual's order, each with its exceptions: so which
+ * of several NaNs survives does not depend on the host. The sum is the lowest element of x; y is used up. False: #XM is set up.
+ * op_sse_float.c. */
+bool fp_dot(accel_cpu *c, unsigned element, vec *x, vec *y, unsigned n);
 
 /* RCPSS and RSQRTSS of one element, by bits. op_sse_float.c. */
 u32 sse_rcp(u32 v);
