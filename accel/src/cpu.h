@@ -280,6 +280,7 @@ struct fpu {
     uint8_t st[8][16];  /* physical registers R0-R7, 10 bytes used */
     uint16_t cw, sw;    /* sw with TOP inside */
     uint8_t tag;        /* abridged: bit i = physical register i in use */
+    uint8_t top;        /* TOP once more, within accel_run(): to find a register need not wait for the last result's C1 */
     uint16_t fop, fcs, fds;
     uint64_t fip, fdp;
 };

@@ -18,11 +18,16 @@ enum { FSW_IE = 1, FSW_DE = 2, FSW_ZE = 4, FSW_OE = 8, FSW_UE = 0x10, FSW_PE = 0
        FSW_CC = FSW_C0 | FSW_C1 | FSW_C2 | FSW_C3,
        FCW_INIT = 0x37f, FCW_WRITABLE = 0x1f3f, FCW_ALWAYS = 0x40 };
 
-INLINE unsigned fpu_top(const accel_cpu *c) { return (c->fpu.sw >> 11) & 7; }
+/* Within accel_run(). Whoever writes TOP in c->fpu.sw calls fpu_find_top(). */
+INLINE unsigned fpu_top(const accel_cpu *c) { return c->fpu.top; }
+INLINE void fpu_find_top(accel_cpu *c) { c->fpu.top = c->fpu.sw >> 11 & 7; }
 INLINE unsigned fpu_reg(const accel_cpu *c, unsigned i) { return (fpu_top(c) + i) & 7; }
 INLINE u8 *fpu_st(accel_cpu *c, unsigned i) { return c->fpu.st[fpu_reg(c, i)]; }
 INLINE bool fpu_used(const accel_cpu *c, unsigned i) { return (c->fpu.tag >> fpu_reg(c, i)) & 1; }
-INLINE void fpu_set_top(accel_cpu *c, unsigned top) { c->fpu.sw = (u16)((c->fpu.sw & ~FSW_TOP) | (top & 7) << 11); }
+INLINE void fpu_set_top(accel_cpu *c, unsigned top) {
+    c->fpu.top = top & 7;
+    c->fpu.sw = (u16)((c->fpu.sw & ~FSW_TOP) | (top & 7) << 11);
+}
 INLINE void fpu_pop(accel_cpu *c) {
     c->fpu.tag &= (u8)~(1u << fpu_top(c));
     fpu_set_top(c, fpu_top(c) + 1);
@@ -60,7 +65,7 @@ INLINE void fpu_note_mem(accel_cpu *c, const struct op *o, u64 ea) {
 
 INLINE void fpu_init(accel_cpu *c) {
     c->fpu.cw = FCW_INIT;
-    c->fpu.sw = 0;
+    c->fpu.sw = c->fpu.top = 0;
     c->fpu.tag = 0;
     c->fpu.fop = c->fpu.fcs = c->fpu.fds = 0;
     c->fpu.fip = c->fpu.fdp = 0;
@@ -69,6 +74,7 @@ INLINE void fpu_init(accel_cpu *c) {
 /* Every MMX instruction: TOP = 0, all registers in use (SDM vol. 1, "MMX Instructions and the x87 FPU Tag Word"). */
 INLINE void fpu_to_mmx(accel_cpu *c) {
     c->fpu.sw &= (u16)~FSW_TOP;
+    c->fpu.top = 0;
     c->fpu.tag = 0xff;
 }
 

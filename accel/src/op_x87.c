@@ -22,6 +22,7 @@ void x87_commit(accel_cpu *c, const struct op *o, const struct x87_image *im, un
     unsigned take = FSW_TOP | FSW_FLAGS | FSW_SF | cc;
     if (im->sw & FSW_SF) take |= FSW_C1; /* the direction of a stack fault */
     f->sw = (u16)((f->sw & ~(FSW_TOP | (take & FSW_CC))) | (im->sw & take));
+    fpu_find_top(c);
     f->tag = 0;
     unsigned top = fpu_top(c);
     for (unsigned i = 0; i < 8; i++) {

@@ -128,6 +128,7 @@ static void get_env(accel_cpu *c, const struct op *o, const u8 *a) {
         u16 w[7];
         memcpy(w, a, sizeof w);
         f->sw = w[1], tag = w[2];
+        fpu_find_top(c);
         f->fip = w[3], f->fdp = w[5];
         if (real) {
             f->fip |= (u32)(w[4] >> 12) << 16;
@@ -141,6 +142,7 @@ static void get_env(accel_cpu *c, const struct op *o, const u8 *a) {
         u32 d[7];
         memcpy(d, a, sizeof d);
         f->sw = (u16)d[1], tag = (u16)d[2];
+        fpu_find_top(c);
         if (real) {
             f->fip = (d[3] & 0xffff) | ((d[4] >> 12) & 0xffff) << 16;
             f->fdp = (d[5] & 0xffff) | ((d[6] >> 12) & 0xffff) << 16;

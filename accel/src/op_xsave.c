@@ -68,6 +68,7 @@ static void get_x87(accel_cpu *c, const u8 *a, bool wide) {
     struct fpu *f = &c->fpu;
     f->cw = (ld2u(a) & FCW_WRITABLE) | FCW_ALWAYS;
     f->sw = ld2u(a + 2);
+    fpu_find_top(c);
     f->tag = a[4];
     f->fop = ld2u(a + 6) & 0x7ff;
     f->fip = wide ? ld8u(a + 8) : ld4u(a + 8);

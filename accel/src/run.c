@@ -5,6 +5,7 @@
  * directly; they come back here when a link is not resolved (LEAVE_CHAIN), the budget ends, or something has happened.
  */
 #include "branch.h"
+#include "fpu.h"
 #include "mxcsr.h"
 #include "predicate.h"
 
@@ -556,6 +557,7 @@ int accel_run(accel_cpu *c, uint64_t until, accel_exit *exit) {
     if (!c->attention) memset(&c->exit, 0, sizeof c->exit);
     int kind = refused ? intercept_refusal(c) : -1;
     mxcsr_enter(c);
+    fpu_find_top(c);
     while (kind < 0) {
         kind = boundary(c);
         if (kind == -1) kind = execute(c);
