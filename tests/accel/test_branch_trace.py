@@ -88,6 +88,32 @@ def test_a_loop_to_the_next_instruction_asks_its_count(opcode: str, count: int, 
     assert branches(machine) == ([(CODE, CODE + 2)] if seen else [])
 
 
+@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize(("count", "seen"), [(2, True), (1, False)])
+def test_a_loop_to_the_next_instruction_asks_its_count_in_older_code(
+    bits: int, count: int, seen: bool
+) -> None:
+    machine = traced(bits, bytes.fromhex("e200 90"))
+    machine["rcx"] = count
+    machine.run(2)
+    assert branches(machine) == ([(CODE, CODE + 2)] if seen else [])
+
+
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_branches_outlive_the_blocks_they_were_taken_in(bits: int) -> None:
+    # L: jmp +0; nop; test eax, eax; jz L
+    machine = traced(bits, bytes.fromhex("eb00 90 85c0 74f9"))
+    machine["rax"] = 0
+    machine.run(9)
+    before = branches(machine)
+    assert before == [(CODE, CODE + 2), (CODE + 5, CODE)] * 2 + [(CODE, CODE + 2)]
+    assert lib.accel_a20(machine.machine, 0) == lib.accel_a20(machine.machine, 1) == 0
+    machine.write(CODE + 2, bytes.fromhex("90 90 ebfe"))
+    there = CODE + 4
+    machine.run(4)
+    assert branches(machine) == [*before, (there, there), (there, there)]
+
+
 def test_a_call_to_the_next_instruction_is_a_branch() -> None:
     machine = traced(code=bytes.fromhex("e800000000 58 90"))
     machine.run(3)
