@@ -526,6 +526,7 @@ static int execute(accel_cpu *c) {
         return (int)c->exit.kind;
     case LEAVE_BREAK: return check_break(c);
     default:
+        if (why == LEAVE_BUDGET && !used) return -1; /* a stop request came first: what is answered is not done yet */
         c->answer_count = c->answer_used = 0;
         return -1;
     }

@@ -1,5 +1,6 @@
 """The software core behind the engine protocol: real instructions on the `bare` machine."""
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ from hv.exits import (
     WriteOrigin,
 )
 from hv.machines.bare import build_bare
-from hv.outcomes import Goal, HaltedForever, Reached, Stepped, Suspended, VcpuStopped
+from hv.outcomes import Goal, HaltedForever, Kicked, Reached, Stepped, Suspended, VcpuStopped
 from hv.paging import writable_pieces
 from hv.signals import SuspendReason
 from hv.vm import Vm
@@ -308,3 +309,23 @@ def test_a_refused_access_takes_no_time(machines: list[Vm]) -> None:
     vm.memory.write(0, b"\xf4", WriteOrigin.LOADER)
     assert vm.run(Goal()) == HaltedForever()
     assert vm.clock.now == 2  # the event and the halt
+
+
+def test_a_stop_request_never_has_a_device_read_twice(machines: list[Vm]) -> None:
+    # again: in al,dx; test al,1; jmp again
+    vm, ports = real_mode(machines, "ec a801 ebfb", rdx=0x10)
+    done = threading.Event()
+
+    def disturb() -> None:
+        while not done.wait(0.0002):
+            vm.scheduler.request_stop()
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        for _ in range(3_000):
+            assert isinstance(vm.run(Goal()), Kicked)
+    finally:
+        done.set()
+        thread.join()
+    assert len(ports.log) == (vm.vcpus[0].cpu.ticks() + 2) // 3
