@@ -175,6 +175,7 @@ class CatchTable:
         self.log: deque[str] = deque(maxlen=_MAX_LOG)
         self._int3 = False
         self._attended = False
+        self._recorded: set[int] = set()
 
     def items(self) -> list[tuple[int, Catch]]:
         """Numbers and catches."""
@@ -209,16 +210,25 @@ class CatchTable:
         """Whether the run that begins has a debugger: only then the way to a triple fault is recorded."""
         if attended != self._attended:
             self._attended = attended
-            trace = int(attended and Kind.TRIPLE_FAULT in self._kinds())
-            for vcpu in self._vm.vcpus:
-                vcpu.cpu.control.branch_trace = trace
+            self._arm_branches()
+
+    def record_branches(self, vcpu: int, on: bool) -> None:
+        """Whether a debugger wants the branches of `vcpu`, too."""
+        (self._recorded.add if on else self._recorded.discard)(vcpu)
+        self._arm_branches()
 
     # --- arming ------------------------------------------------------------------------------------
 
     def _kinds(self) -> set[Kind]:
         return {catch.kind for catch in self._catches.values()}
 
+    def _arm_branches(self) -> None:
+        wanted = self._attended and Kind.TRIPLE_FAULT in self._kinds()
+        for vcpu in self._vm.vcpus:
+            vcpu.cpu.control.branch_trace = int(wanted or vcpu.index in self._recorded)
+
     def _arm(self) -> None:
+        self._arm_branches()
         kinds = self._kinds()
         vectors = sum(1 << v for v in range(_VECTORS) if self.find(Kind.EXCEPTION, v) is not None)
         events = CatchSource(0)

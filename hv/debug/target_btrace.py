@@ -24,8 +24,6 @@ MAX_BLOCKS: Final = 1 << 16
 class _Recording:
     start: int
     """Where the vCPU stood when it began."""
-    recorded_before: bool
-    """Whether the core recorded this vCPU's branches already, for others."""
     blocks: int
 
 
@@ -50,14 +48,12 @@ class TargetBranchTrace(TargetBase):
         self._end(vcpu)
         blocks = min(max(size // BLOCK_SIZE, MIN_BLOCKS), MAX_BLOCKS)
         vcpu.cpu.resize_branches(blocks)
-        control = vcpu.cpu.control
-        self._recordings[vcpu.index] = _Recording(vcpu.get("linear_pc"), bool(control.branch_trace), blocks)
-        control.branch_trace = 1
+        self._recordings[vcpu.index] = _Recording(vcpu.get("linear_pc"), blocks)
+        self._control.catches.record_branches(vcpu.index, True)
 
     def _end(self, vcpu: Vcpu) -> None:
-        recording = self._recordings.pop(vcpu.index, None)
-        if recording is not None:
-            vcpu.cpu.control.branch_trace = int(recording.recorded_before)
+        if self._recordings.pop(vcpu.index, None) is not None:
+            self._control.catches.record_branches(vcpu.index, False)
             vcpu.cpu.resize_branches(MIN_BLOCKS)
 
     def _blocks(self, vcpu: Vcpu) -> list[Block]:

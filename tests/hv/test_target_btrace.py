@@ -79,15 +79,35 @@ async def test_a_recording_ends_and_begins_anew() -> None:
             await target.branch_trace(1)
 
 
-async def test_a_client_that_goes_takes_its_recording_along_and_leaves_those_of_others() -> None:
-    with machine(LOOP) as m:
-        m.vm.vcpus[1].cpu.control.branch_trace = 1
+def recorded(m: Machine) -> list[int]:
+    return [vcpu.cpu.control.branch_trace for vcpu in m.vm.vcpus]
+
+
+async def test_a_client_that_goes_takes_its_recordings_along() -> None:
+    with machine() as m:
         target = m.target()
         await target.attach()
         for thread in (1, 2):
             await target.set_branch_trace(thread, 1 << 16)
-        await target.detach(Detach.LOST)
-        assert [vcpu.cpu.control.branch_trace for vcpu in m.vm.vcpus] == [0, 1]
+        assert recorded(m) == [1, 1]
+        await target.detach(Detach.STAY)
+        assert recorded(m) == [0, 0]
+
+
+async def test_a_recording_and_the_way_to_a_triple_fault_do_not_end_each_other() -> None:
+    with machine(LOOP) as m:
+        target = m.target()
+        await target.attach()
+        m.control.debugged = True
+        await target.set_branch_trace(1, 1 << 16)
+        assert recorded(m) == [1, 0]
+        await stopped(target, STEP)
+        assert recorded(m) == [1, 1]
+        await target.set_branch_trace(1, None)
+        assert recorded(m) == [1, 1]
+        await target.set_branch_trace(2, 1 << 16)
+        m.control.catches.remove(None)
+        assert recorded(m) == [0, 1]
 
 
 async def test_a_recording_leaves_the_run_as_it_is() -> None:
