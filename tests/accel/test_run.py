@@ -423,3 +423,21 @@ def test_an_interrupt_that_waits_finds_the_halt_behind_sti() -> None:
     machine.run(1)
     assert (machine["rip"], machine["activity"]) == (CODE + 0x100, 0)
     assert int.from_bytes(machine.read(machine["rsp"], 8), "little") == CODE + 2
+
+
+@pytest.mark.parametrize(("part", "expected"), [(0xFFE, 0x22223333), (0, 0x33331111)])
+def test_an_instruction_that_crosses_into_an_alias_of_its_own_page_sees_writes_to_both_parts(
+    part: int, expected: int
+) -> None:
+    machine = Machine(code=code("66890b"))  # mov [rbx], cx
+    page = DATA & ~0xFFF
+    map_page(machine, LAST_PAGE - 0x1000, page | 7)
+    map_page(machine, LAST_PAGE, page | 7)
+    machine.write(page + 0xFFD, code("b8 1111"))  # mov eax, 22221111h in two parts of one page
+    machine.write(page, code("2222"))
+    seen = []
+    for start in (LAST_PAGE - 3, CODE, LAST_PAGE - 3):
+        machine["rbx"], machine["rcx"], machine["rip"] = page + part, 0x3333, start
+        machine.run(1)
+        seen.append(machine["rax"])
+    assert seen == [0x22221111, 0x22221111, expected]
