@@ -145,7 +145,7 @@ static void io(struct run *r, accel_cpu *c, const accel_exit *e) {
 
 static void hand_back(accel_cpu *c, const accel_exit *e) {
     if (e->vector == EX_PF) c->cr2 = e->value;
-    inject(c, ACCEL_EV_EXCEPTION, e->vector, e->has_error, e->error, 0);
+    inject(c, (u8)e->number, e->vector, e->has_error, e->error, e->inst_length);
 }
 
 /* The CPU cannot go on by itself. */
