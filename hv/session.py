@@ -74,7 +74,8 @@ class Options:
 
 
 def _say(text: str) -> None:
-    print(f"hv: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"hv: {text}\n")  # one call, one line: whoever reads it never sees half of it
+    sys.stderr.flush()
 
 
 def run_session(options: Options) -> int:

@@ -197,14 +197,9 @@ static void run(accel_cpu *c, struct input *in) {
     if (until > ticks + TICKS_MAX) accel_stop(c); /* returns at once */
     bool injected = accel_cpu_control(c)->inject_valid;
     accel_exit e;
-    int status = kind & 0x20 ? accel_run_for(c, take16(in), until > ticks ? until - ticks : 0, &e) : accel_run(c, until, &e);
-    if (kind & 0x20) {
-        CHECK(status == -1 || status == (int)e.kind, "%d", status);
-        if (status < 0) return;
-    } else {
-        CHECK(status == ACCEL_OK || status == ACCEL_EBUSY, "%d", status);
-        if (status == ACCEL_EBUSY) return;
-    }
+    int status = accel_run(c, until, &e);
+    CHECK(status == ACCEL_OK || status == ACCEL_EBUSY, "%d", status);
+    if (status == ACCEL_EBUSY) return;
     CHECK(e.kind < ACCEL_EXIT_KINDS && e.kind != ACCEL_EXIT_DB, "exit %u", e.kind);
     CHECK(accel_ticks(c) - ticks <= TICKS_MAX + 1u && (accel_ticks(c) <= until || accel_ticks(c) <= ticks + injected), "%llu ticks",
           (unsigned long long)(accel_ticks(c) - ticks));

@@ -148,6 +148,7 @@ def _call(name: str, *arguments: int) -> bytes:
             "points",
             "names",
             "conditions",
+            "turns",
             "free",
         ),
         *("registers", "msrs", "control", "run", "run_again", "states", "look", "reset", "answer"),
@@ -180,6 +181,7 @@ def api_seeds() -> Iterator[bytes]:
             _call("several", 3, 0, 20, 60, 0),
             _call("linear", 1, 8, 0x40, 0),
             _call("answer", *rng.randbytes(8)),
+            _call("turns", 0x70 | rng.randrange(4), *rng.randbytes(11)),
             _call("run", 9, 0x10, 0x00, *rng.randbytes(8)),
         ]
         rng.shuffle(rest)
