@@ -94,9 +94,14 @@ async def cont(context: Context, request: Cont) -> Outcome:
 async def _cont_non_stop(
     capability: NonStop, state: NonStopState, plan: ResumePlan, known: list[int]
 ) -> Outcome:
-    """`vCont` in non-stop mode: each thread named begins or, by ``t``, ends; the others go on as they are."""
+    """`vCont` in non-stop mode: each thread named begins or, by ``t``, ends; the others go on as they are.
+
+    A thread whose stop the client has still to fetch is not meant by a resume: it would stop twice for a
+    client that has resumed it once, and gdb has an internal error then.
+    """
     named = [(thread, plan.action_for(thread)) for thread in known if plan.names(thread)]
-    begin = [(thread, action) for thread, action in named if thread in state.stops]
+    ready = state.stops.keys() - state.unfetched()
+    begin = [(thread, action) for thread, action in named if thread in ready]
     end = [thread for thread, action in named if isinstance(action, Stay) and thread not in state.stops]
     moving = [ThreadAction(action, thread) for thread, action in begin if not isinstance(action, Stay)]
     if moving:

@@ -129,6 +129,10 @@ class NonStopState:
         self.later: list[Stop] = []
         """Stops that become notifications once the client has fetched the first."""
 
+    def unfetched(self) -> set[int]:
+        """Threads that stand, and the client cannot know it yet."""
+        return {stop.thread for stop in (*self.queue, *self.later) if isinstance(stop, Stop)}
+
 
 class Session:
     """The protocol's state for one connection. Everything here is forgotten with the connection."""

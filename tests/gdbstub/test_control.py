@@ -186,6 +186,23 @@ async def test_stops_that_were_not_fetched_wait_in_line() -> None:
         assert await client.request(b"vStopped") == b"OK"
 
 
+async def test_a_resume_of_all_does_not_mean_a_thread_whose_stop_was_not_fetched() -> None:
+    async with served(full_toy_with_programs()) as stream:
+        client = Notified(stream)
+        await client.start()
+        assert await client.request(b"vCont;s:1;s:2") == b"OK"
+        first = await client.notification()
+        await trio.testing.wait_all_tasks_blocked()
+        second = await client.request(b"vStopped")
+        assert await client.request(b"vCont;c") == b"OK"
+        # Only the one whose stop was fetched runs now: the other is the only one that stands.
+        assert await client.request(b"?") == second
+        assert await client.request(b"vStopped") == b"OK"
+        assert await client.request(b"vCont;t") == b"OK"
+        assert (await client.notification())[8:17] == first[8:17]
+        assert await client.request(b"vStopped") == b"OK"
+
+
 async def test_ctrl_c_stops_all_threads_with_the_interrupt_signal() -> None:
     async with served(full_toy_with_programs()) as stream:
         client = Notified(stream)
