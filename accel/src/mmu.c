@@ -307,7 +307,8 @@ static NOINLINE bool translate_slow(accel_cpu *c, uint64_t lin, int acc, bool us
     if (bad) {
         if (t->vpn == lin >> 12) { /* SDM vol. 3, "Invalidation of TLBs": a fault drops the entry of its address */
             t->flags = 0;
-            ftlb_drop(c, lin >> 12);
+            if (acc == ACC_X) fetch_flush(c); /* the next fetch there walks again, whatever blocks are known */
+            else ftlb_drop(c, lin >> 12);
         }
         return page_fault(c, lin, bad, acc, user);
     }

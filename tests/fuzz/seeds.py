@@ -5,6 +5,7 @@ They only save the fuzzers the time to find these out; the layouts are those of 
 
 from __future__ import annotations
 
+import base64
 import random
 import struct
 from collections.abc import Iterator
@@ -112,8 +113,18 @@ def instruction(rng: random.Random) -> bytes:
     return rng.choice(PREFIXES) + rex + rng.choice(MAPS) + rng.randbytes(1) + operands
 
 
+# Virtual-8086 code and its handlers on one page: a fetch that faults there drops the translation of the next one.
+FAULTING_FETCHES: Final = """
+CxEAJSUlJSUlJSUlJSUlJSUlJSUlJSUlJSUlJSUlJQAAAPj6RnJlAABeAQAAAAAAAAAAAAAAAJ+fn5+fn5+fn5+fn5+fn5+f
+n5+fn5+fn5+fn5+fn5+fn5+fn5+fn58Xn58AegAAAPDW14d4VkuZAAA8yCz/mGFhwQ84kzMAxOJqcBdkDxLBAAAAAAAAAHog
+AADw1teHeFZLmQAAPMgs/5hhYcEPOJMzAMTianAXZA8SwerE4slutM1ZhjUA6gDoAAAIiAUAAAUA8g86PX3F73BDZw+nJz3z
+BnUszSDzSQ86xlyfQ2cPpyclJSUAAAD4+kZyZQA98wZ1LM0g80kPOsZcn2QPCjLeD6EP6Q==
+"""
+
+
 def program_seeds() -> Iterator[bytes]:
-    """Programs of a dozen instructions for every mode."""
+    """Programs of a dozen instructions for every mode, and what was once found."""
+    yield base64.b64decode(FAULTING_FETCHES)
     rng = random.Random(1)
     for number in range(MODES * 20):
         setup = bytes([number % MODES, rng.choice((0x01, 0x11, 0xE1, 0x00, 0x08))]) + bytes(4)
