@@ -113,7 +113,7 @@ def instruction(rng: random.Random) -> bytes:
     return rng.choice(PREFIXES) + rex + rng.choice(MAPS) + rng.randbytes(1) + operands
 
 
-# Virtual-8086 code and its handlers on one page: a fetch that faults there drops the translation of the next one.
+# Virtual-8086 code and its handlers on one page: a fetch that faults drops the translation of the next.
 FAULTING_FETCHES: Final = """
 CxEAJSUlJSUlJSUlJSUlJSUlJSUlJSUlJSUlJSUlJQAAAPj6RnJlAABeAQAAAAAAAAAAAAAAAJ+fn5+fn5+fn5+fn5+fn5+f
 n5+fn5+fn5+fn5+fn5+fn5+fn5+fn58Xn58AegAAAPDW14d4VkuZAAA8yCz/mGFhwQ84kzMAxOJqcBdkDxLBAAAAAAAAAHog
