@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from accel import ffi, lib
 from hv.engines.base import AddressSpace, CpuModel, PointLimits, Turns, WatchAccess
@@ -30,7 +30,6 @@ class SoftEngine:
         self._cpus: list[SoftCpu] = []
         self._pages = ffi.new("uint64_t[]", _PAGES_PER_CALL)
         self._run_turns: Callable[..., int] = lib.accel_run_turns if times is None else times.run_turns
-        self._rings: dict[tuple[int, ...], Any] = {}
         self._turns = ffi.new("accel_turns *")
         self._exit = ffi.new("accel_exit *")
 
@@ -65,10 +64,7 @@ class SoftEngine:
 
     def run_turns(self, ring: tuple[int, ...], now: int, left: int, quantum: int, bound: int) -> Turns:
         """See `Engine.run_turns`."""
-        cpus = self._rings.get(ring)
-        if cpus is None:
-            cpus = ffi.new("accel_cpu *[]", [self._cpus[index].handle for index in ring])
-            self._rings[ring] = cpus
+        cpus = ffi.new("accel_cpu *[]", [self._cpus[index].handle for index in ring])
         turns = self._turns
         turns.now, turns.left, turns.index = now, left, 0
         kind = self._run_turns(cpus, len(ring), quantum, bound, turns, self._exit)
