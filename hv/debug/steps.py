@@ -87,14 +87,14 @@ class Steps:
 
     def _goal(self, plan: ResumePlan, until: int | None) -> Goal:
         """What `plan` asks for. Clients repeat their plans, a thousand single steps say."""
-        if self._detours or self._vm.door.replaying or has_ranges(plan):
-            return goal_of(plan, self._vm, masked=self.masked, until=until, free=self._detours)
-        last = self._last
-        if last is None or last[0] is not plan or last[1] != self.masked:
-            last = (plan, self.masked, goal_of(plan, self._vm, masked=self.masked, until=None))
-            self._last = last
-        goal = last[2]
-        return Goal(until, goal.steps, goal.masked, goal.allowed)
+        replaying, last = self._vm.door.replaying, self._last
+        if last is not None and last[0] is plan and last[1] == self.masked and not replaying:
+            goal = last[2]
+            return Goal(until, goal.steps, goal.masked, goal.allowed)
+        goal = goal_of(plan, self._vm, masked=self.masked, until=until, free=self._detours)
+        if not replaying and not has_ranges(plan):
+            self._last = (plan, self.masked, goal)
+        return goal
 
     def _run_held(self, goal: Goal) -> Outcome | None:
         """A piece of a step out of time; None when no vCPU that steps can do a tick."""
