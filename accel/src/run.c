@@ -536,11 +536,11 @@ static int execute(accel_cpu *c) {
 static int intercept_refusal(accel_cpu *c) {
     accel_control *k = &c->ctl;
     if (k->inject_type != ACCEL_EV_EXCEPTION || !(k->exception_exit >> (k->inject_vector & 31) & 1)) return -1;
-    k->inject_valid = 0;
     c->exit.vector = k->inject_vector;
     c->exit.has_error = k->inject_has_error;
     c->exit.error = k->inject_error;
     c->exit.number = ACCEL_EV_EXCEPTION;
+    clear_injection(c);
     return finish_exit(c, ACCEL_EXIT_EXCEPTION);
 }
 

@@ -154,3 +154,19 @@ def test_many_registers_need_a_buffer_of_their_size(numbers: list[int], size: in
         (0x5678).to_bytes(8, "little") + (0x1234).to_bytes(8, "little") if status == 0 and size else b""
     )
     assert bytes(values) == expected.ljust(32, b"\0")
+
+
+def test_a_refusal_that_was_intercepted_leaves_nothing_in_the_state() -> None:
+    machine = Machine(code=bytes.fromhex("0f30"))  # wrmsr
+    machine["rcx"] = 0x12345  # of no MSR
+    machine.control.exception_exit = 1 << 13
+    states = []
+    for error in (0x18, 0x20):
+        assert machine.run().kind == lib.ACCEL_EXIT_WRMSR
+        machine.control.inject_type, machine.control.inject_vector = lib.ACCEL_EV_EXCEPTION, 13
+        machine.control.inject_has_error, machine.control.inject_error = 1, error
+        machine.control.inject_valid = 1
+        left = machine.run()
+        assert (left.kind, left.vector, left.error) == (lib.ACCEL_EXIT_EXCEPTION, 13, error)
+        states.append(machine.save())
+    assert states[0] == states[1]

@@ -97,6 +97,10 @@ async def test_a_read_that_changes_the_guest_is_found(bug: type[RecordedTarget])
         [b"+", b"qRcmd," + b"catch exception".hex().encode(), b"vCont;c"],
         [b"+", b"qRcmd," + b"catch exception".hex().encode(), b"vCont;c", b"P2=1000000000000000", b"vCont;c"],
         [b"+", b"qRcmd," + b"catch exception".hex().encode(), b"vCont;c", b"vCont;s:1", b"vCont;c", b"D"],
+        [
+            *(b"qRcmd," + b"catch exception".hex().encode(), b"\x03", b"vCont;c", b"\x03"),
+            *(b"qRcmd," + b"quit 3".hex().encode(), b"\x03", b"S05;1000"),
+        ],
         [b"+", b"vCont;s:1;c", b"QNonStop:1", b"vCont;c", b"vCont;s:1;c", b"vCont;t"],
         [b"+", b"Qqemu.sstep=0x7", b"vCont;s:1;c", b"vCont;s:1;c", b"D"],
     ],
