@@ -1,5 +1,5 @@
 /*
- * cpu.h - the state of one CPU and of the machine that holds it, and the functions that the C files share.
+ * cpu.h - the state of one CPU, and the functions that the C files share.
  *
  * Flags. The six arithmetic flags are kept as the host's own LAHF byte and SETO byte (`flags_ah`, `flags_of`):
  * an ALU handler executes the host instruction and stores both, so results are exact by construction and
@@ -12,88 +12,7 @@
 #ifndef CPU_H
 #define CPU_H
 
-#include <stdatomic.h>
-#include <stdalign.h>
-#include <string.h>
-#include "accel.h"
-
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#define NOINLINE __attribute__((noinline))
-#define COLD __attribute__((noinline, cold))
-#define INLINE static inline __attribute__((always_inline))
-
-typedef unsigned __int128 u128;
-
-#define PAGE_MASK (~0xfffull)
-#define BIT(n) (1ull << (n))
-
-struct op;
-typedef void op_fn(accel_cpu *c, const struct op *o);
-
-/* One decoded instruction: 32 bytes; what a handler reads, it reads from here and from the CPU. */
-struct op {
-    op_fn *fn;
-    uint8_t reg;   /* ModRM.reg (or opcode) register; for a byte operand its byte offset in c->r */
-    uint8_t rm;    /* ModRM.rm register, likewise; for memory forms unused */
-    uint8_t base, index; /* register numbers in c->r; R_ZERO where absent */
-    uint8_t scale; /* 0-3 */
-    uint8_t seg;   /* enum seg of the memory operand (DS where none applies) */
-    uint8_t len;   /* bytes of the instruction */
-    uint8_t idx;   /* ticks of this block before this instruction */
-    int32_t disp;
-    uint16_t off;  /* offset of the instruction from the start of its block */
-    uint8_t vvvv;  /* VEX.vvvv register */
-    uint8_t mode;  /* OSZ, ASZ, REP, LOCK, see below */
-    uint64_t imm;  /* sign-extended immediate; branch: target offset from the start of the block */
-};
-_Static_assert(sizeof(struct op) == 32, "op is 32 bytes");
-
-/* op.mode */
-enum { SZ8 = 0, SZ16 = 1, SZ32 = 2, SZ64 = 3 };
-#define OP_OSZ(o) ((o)->mode & 3)          /* operand size as a shift: 1 << OP_OSZ bytes */
-#define OP_ASZ(o) (((o)->mode >> 2) & 3)   /* address size: SZ16, SZ32, SZ64 */
-#define OP_REP(o) (((o)->mode >> 4) & 3)   /* 0, REP_F3, REP_F2 */
-#define OP_MEM(o) ((o)->mode & 0x40)       /* ModRM names memory */
-#define OP_L(o) ((o)->mode & 0x80)         /* VEX.L (256 bits); LOCK in legacy rows */
-enum { REP_NONE = 0, REP_F3 = 1, REP_F2 = 2 };
-
-enum { R_RAX, R_RCX, R_RDX, R_RBX, R_RSP, R_RBP, R_RSI, R_RDI, R_R8, R_R9, R_R10, R_R11, R_R12, R_R13, R_R14, R_R15,
-       R_ZERO, R_RIP /* rip of the current block's start */, R_4096, R_COUNT };
-
-enum seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT, SEG_NONE = 15 };
-
-/* Access rights as in bits 8-23 of a descriptor's high dword, shifted right by 8 (VMX layout). */
-enum { AR_TYPE = 0xf, AR_S = 0x10, AR_DPL = 0x60, AR_P = 0x80, AR_AVL = 0x1000, AR_L = 0x2000, AR_DB = 0x4000,
-       AR_G = 0x8000, AR_UNUSABLE = 0x10000 };
-#define AR_DPL_OF(ar) (((ar) >> 5) & 3)
-
-struct segment {
-    uint64_t base;
-    uint32_t limit; /* in bytes, expanded */
-    uint32_t ar;
-    uint16_t sel;
-};
-
-struct table { uint64_t base; uint16_t limit; };
-
-enum { F_CF = 0x1, F_PF = 0x4, F_AF = 0x10, F_ZF = 0x40, F_SF = 0x80, F_TF = 0x100, F_IF = 0x200, F_DF = 0x400,
-       F_OF = 0x800, F_IOPL = 0x3000, F_NT = 0x4000, F_RF = 0x10000, F_VM = 0x20000, F_AC = 0x40000,
-       F_VIF = 0x80000, F_VIP = 0x100000, F_ID = 0x200000,
-       F_ARITH = F_CF | F_PF | F_AF | F_ZF | F_SF | F_OF,
-       F_SYS = F_TF | F_IF | F_DF | F_IOPL | F_NT | F_RF | F_VM | F_AC | F_VIF | F_VIP | F_ID };
-
-enum { CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_ET = 0x10, CR0_NE = 0x20, CR0_WP = 0x10000, CR0_AM = 0x40000,
-       CR0_NW = 0x20000000, CR0_CD = 0x40000000 };
-#define CR0_PG 0x80000000u
-enum { CR4_VME = 1, CR4_PVI = 2, CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 0x10, CR4_PAE = 0x20, CR4_MCE = 0x40, CR4_PGE = 0x80,
-       CR4_PCE = 0x100, CR4_OSFXSR = 0x200, CR4_OSXMMEXCPT = 0x400, CR4_UMIP = 0x800, CR4_LA57 = 0x1000,
-       CR4_FSGSBASE = 0x10000, CR4_PCIDE = 0x20000, CR4_OSXSAVE = 0x40000, CR4_SMEP = 0x100000, CR4_SMAP = 0x200000,
-       CR4_PKE = 0x400000 };
-enum { EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800 };
-
-enum { EX_DE, EX_DB, EX_NMI, EX_BP, EX_OF, EX_BR, EX_UD, EX_NM, EX_DF, EX_CSO, EX_TS, EX_NP, EX_SS, EX_GP, EX_PF,
-       EX_MF = 16, EX_AC, EX_MC, EX_XM };
+#include "machine.h"
 
 /* ---- TLB ---------------------------------------------------------------------------------------- */
 
@@ -119,120 +38,6 @@ INLINE unsigned ftlb_index(uint64_t lin) { return (unsigned)((lin >> 12) + (lin 
 
 /* Privilege views of the fast half. */
 enum { FT_SUPER, FT_USER, FT_SUPER_SMAP /* supervisor that may not touch user pages now */, FT_NONE /* never filled: alignment checks on */, FT_VIEWS };
-
-/* ---- decoded blocks ------------------------------------------------------------------------------ */
-
-enum { BLOCK_MAX = 64, BLOCK_OPS = BLOCK_MAX + 2 /* with those of a breakpoint and of the end */ };
-
-struct block {
-    uint64_t pa;        /* physical address of its first byte */
-    struct op *ops;
-    uint32_t key;       /* mode key */
-    int32_t cost;       /* what entering charges: n, or COST_DEAD once the block is killed */
-    uint16_t n;         /* ticks when run to its end */
-    uint16_t bytes;
-    uint16_t op_count;  /* instruction ops (and the check op of a breakpoint block) */
-    uint32_t hash_next; /* index + 1 */
-    uint32_t page_next; /* index + 1, list of the first page */
-    uint32_t page2_next;/* list of the second page (an instruction that crosses) */
-    uint64_t pa2;       /* physical address of the second page, or ~0 */
-    bool dead;
-    bool always;        /* ends with a branch that is taken whenever it retires */
-    uint16_t last;      /* offset of its last instruction */
-    uint32_t bp_next;
-};
-
-enum { COST_DEAD = 0x7fffffff };
-extern const struct block block_none; /* target of a link that is not resolved: always over budget */
-
-/* The op slot after a branch op: where it may go directly. */
-struct link {
-    struct block *to[2]; /* 0: taken / only successor; 1: fall-through */
-    uint64_t gen;        /* c->fetch_gen for which cross-page links hold (0: none) */
-    uint64_t gen1;
-};
-_Static_assert(sizeof(struct link) == 32, "link fits an op slot");
-
-/* The op slots after an indirect branch: where it went lately. A comparison with each of them leaves the way to the next
- * block to the host's branch prediction, where a look-up in c->jump would put it behind the load of the target. */
-enum { TARGETS = 7 };
-struct targets {
-    uint64_t gen;        /* c->fetch_gen for which they hold (0: none) */
-    uint64_t next;       /* entry to be replaced next */
-    struct { uint64_t rip; struct block *b; } to[TARGETS];
-};
-enum { TARGET_SLOTS = sizeof(struct targets) / sizeof(struct op) };
-_Static_assert(sizeof(struct targets) % sizeof(struct op) == 0, "targets fill op slots");
-
-/* Tables by which a new block's handlers are replaced; a machine has both hashed by the handlers looked for. */
-struct lean { op_fn *full, *lean; int use; };                /* use: enum flag_use of body.h */
-enum { FUSE_MAX = 4 };
-struct fusion { op_fn *ops[FUSE_MAX], *fused; };             /* ops: NULL behind the last */
-enum { LEAN_HASH = 2048, FUSE_HASH = 4096 };
-
-/* Mode key: everything that decoding or the choice of handlers depends on. */
-enum { K_CODE16 = 0, K_CODE32 = 1, K_CODE64 = 2, K_CODE = 3, K_SS32 = 4, K_CPL3 = 8, K_PE = 0x10, K_VM = 0x20, K_FLAT = 0x40,
-       K_EM = 0x100 /* x87: CR0.EM */, K_SSE = 0x200 /* SSE usable */, K_AVX = 0x400,
-       K_SINGLE = 0x1000 /* one instruction per block */, K_BP = 0x2000 /* page with debugger breakpoints */,
-       K_AC = 0x4000 /* alignment checks on */, K_TS = 0x8000, K_MP = 0x10000, K_CPL0 = 0x20000, K_TRACE = 0x40000 /* records branches */,
-       K_RANGE = 0x80000 /* a range step: does not chain */,
-       K_MODEL_SHIFT = 20 };
-
-enum { MAX_HITS = ACCEL_MAX_REPORTED };
-
-/* ---- machine -------------------------------------------------------------------------------------- */
-
-enum { PG_CODE = 1, PG_WATCH = 2, PG_CLEAN = 4, PG_MONITOR = 8 /* may hold a line that some CPU monitors */ };
-
-struct page {
-    uint64_t lines;  /* 64-byte lines that hold decoded code */
-    uint32_t blocks; /* list head, index + 1 */
-    uint32_t epoch;  /* of the last write; 0 = never */
-    uint8_t flags;
-};
-
-struct slot {
-    uint64_t gpa, size;
-    uint8_t *host;      /* first byte */
-    void *map; size_t map_size; /* with guards */
-    struct page *pages;
-    uint32_t flags;
-};
-
-/* What narrows a point down (accel_limits), and its count. */
-struct limits { uint32_t flags, cpl, cpu, program_count; uint64_t cr3, ignore, hits; accel_program *programs; };
-/* next, next_page: index + 1 of the next one with the same offset in its page, with the same hash of its page */
-struct breakpoint { uint64_t id, address; struct limits limits; uint32_t next, next_page; uint8_t space; };
-struct watch { uint64_t id, address, size; struct limits limits; uint8_t space, kind; };
-
-/* Page numbers by their hash: a page that is not in it has no point. */
-enum { PAGE_SET_WORDS = 64 };
-struct page_set { uint64_t words[PAGE_SET_WORDS]; };
-
-struct accel_machine {
-    struct slot slots[ACCEL_MAX_SLOTS];
-    uint32_t slot_count;
-    accel_cpu *cpus[ACCEL_MAX_CPUS];
-    uint32_t cpu_count;
-    uint64_t a20_mask;
-    uint32_t epoch;
-    uint64_t gen_counter; /* source of unique fetch generations */
-    bool woken;           /* a store from outside has ended an MWAIT, and no CPU has told yet */
-    /* block cache */
-    struct block *blocks; uint32_t block_count, block_max;
-    struct op *ops; uint16_t *op_rows; uint32_t op_count, op_max;
-    uint32_t *hash; uint32_t hash_mask;
-    uint32_t bp_blocks; /* list of K_BP blocks */
-    const struct lean *lean[LEAN_HASH];
-    const struct fusion *fusions[FUSE_HASH];
-    /* debug sets */
-    struct breakpoint *breaks; uint32_t break_count, break_cap;
-    uint64_t break_offsets[64]; uint32_t break_at[4096]; /* by offset in the page: set, and lists (index + 1) */
-    uint32_t break_page_at[4096]; /* by hash of the page: lists */
-    struct watch *watches; uint32_t watch_count, watch_cap;
-    struct page_set watch_pages;
-    accel_hit dma_hits[MAX_HITS]; uint32_t dma_count; /* reported by the CPU that runs next */
-};
 
 /* ---- CPU -------------------------------------------------------------------------------------------- */
 
@@ -370,7 +175,7 @@ struct accel_cpu {
 };
 enum { SHADOW_STI = 1, SHADOW_SS = 2 };
 
-/* ---- run.c: leaving a handler ------------------------------------------------------------------------- */
+/* ---- leave.c ----------------------------------------------------------------------------------------- */
 
 /* Raise exception `vec` at instruction o: nothing of it has happened. Handlers: `return raise(...)`. */
 void raise_ex(accel_cpu *c, const struct op *o, int vec);
@@ -390,7 +195,7 @@ uint64_t op_next_rip(const accel_cpu *c, const struct op *o); /* wraps by code s
 
 /* Set c->fault; return false, so that memory functions can `return set_fault(...)`. */
 bool set_fault(accel_cpu *c, int vec, bool has_error, uint32_t error);
-/* The current instruction did what the owner may want to see (`which`: enum accel_catch). */
+/* boundary.c. The current instruction did what the owner may want to see (`which`: enum accel_catch). */
 void note_caught(accel_cpu *c, unsigned which, uint32_t number, bool write, uint64_t old_value, uint64_t new_value);
 
 /* ---- cpu.c ---------------------------------------------------------------------------------------------- */
@@ -478,45 +283,6 @@ bool port_allowed(accel_cpu *c, uint16_t port, unsigned size); /* IOPL and TSS b
 /* Stack: c->r[R_RSP] by stack size. `push_*` family works on a struct so that multi-push instructions commit once. */
 uint64_t stack_mask(const accel_cpu *c); /* 0xffff, 0xffffffff or ~0 */
 
-/* ---- phys.c ---------------------------------------------------------------------------------------------- */
-
-struct slot *phys_slot(accel_machine *m, uint64_t pa);
-struct page *phys_page(accel_machine *m, uint64_t pa, uint8_t **host); /* host: start of the page; NULL: no slot */
-void phys_store(accel_cpu *c, uint64_t pa, const void *buf, unsigned size, uint64_t lin); /* in one page, in a slot: all flags honoured */
-uint64_t walk_read(accel_cpu *c, uint64_t pa, unsigned size);   /* page-walk access, all ones outside slots */
-void walk_write(accel_cpu *c, uint64_t pa, uint64_t v, unsigned size);
-bool monitor_arm(accel_cpu *c);                                /* stores to c->monitor_addr are noticed; false: it is no memory */
-void page_revoke(accel_machine *m, uint64_t pa);                /* no fast writes to this page in any TLB */
-
-/* ---- block.c, decode.c ------------------------------------------------------------------------------------- */
-
-struct block *block_find(accel_cpu *c, uint64_t pa, uint32_t key);
-struct block *block_make(accel_cpu *c, uint64_t lin, uint64_t pa, uint32_t key); /* NULL: c->fault is set (fetch fault) */
-void block_kill_range(accel_machine *m, uint64_t pa, unsigned size);
-void block_flush_all(accel_machine *m);
-void block_kill_bp(accel_machine *m);
-
-struct decoded {
-    struct op op;
-    uint16_t row;
-    uint8_t length;
-    bool ends;     /* no further instruction may follow in the block */
-    bool relative; /* op.imm is a displacement from the next instruction */
-    bool always;   /* a branch that is taken whenever it retires */
-};
-op_fn *decode_slow_form(const struct decoded *d);
-/* Decodes from bytes[0..avail). Returns the length, 0 for #UD, -1 when more bytes are needed, -2 over 15 bytes.
- * Handlers are chosen for `key`. */
-int decode(const uint8_t *bytes, unsigned avail, uint32_t key, int model, struct decoded *out);
-
-/* ---- op_lean.c ---- Swaps in handlers without flags where the flags are dead. */
-void lean_pass(const struct lean *const *table, struct op *ops, unsigned count);
-void lean_table(const struct lean **table); /* fills LEAN_HASH empty places */
-
-/* ---- op_fuse.c ---- Swaps in handlers that do several ops, as few as possible. */
-void fuse_pass(const struct fusion *const *table, struct op *ops, unsigned count);
-void fuse_table(const struct fusion **table), fuse_table_traced(const struct fusion **table); /* fill FUSE_HASH empty places */
-
 /* ---- trace.c ---- Recording of taken branches; the protocol is described there. */
 INLINE uint64_t linear_rip(const accel_cpu *c) {
     return is_code64(c) ? c->rip : (c->rip + c->seg[SEG_CS].base) & 0xffffffff;
@@ -558,19 +324,5 @@ bool debug_page_has_dr(const accel_cpu *c, uint64_t lin);                 /* an 
 bool debug_dr_at_offset(const accel_cpu *c, uint64_t lin);                /* one with the same offset in its page */
 /* An access was made: `size` bytes in one page, was -> is. lin ~0: by none of the CPU's own linear addresses. */
 void debug_access(accel_cpu *c, uint64_t lin, uint64_t pa, unsigned size, bool write, const uint8_t *was, const uint8_t *is);
-
-/* ---- points.c: the debugger's breakpoints and watchpoints ------------------------------------------------------- */
-
-bool points_break_page(const accel_cpu *c, uint64_t lin, uint64_t pa); /* any on this page, DR0-3 included */
-bool points_cut_at(const accel_cpu *c, uint64_t lin, uint64_t pa);     /* a block of this page must start here */
-/* The check op of a block that is entered at tick `now`: whether to leave it. c->break_dr, c->break_ids. */
-bool points_stop_here(accel_cpu *c, uint64_t now);
-bool points_watch_page(const accel_cpu *c, uint64_t lin, uint64_t pa);
-void points_access(accel_cpu *c, uint64_t lin, uint64_t pa, unsigned size, bool write, const uint8_t *was, const uint8_t *is);
-void points_dma(accel_machine *m, uint64_t pa, unsigned size, uint16_t device, const uint8_t *was, const uint8_t *is);
-void points_take_dma(accel_cpu *c);                                    /* takes over what devices hit */
-void points_forget_unretired(accel_cpu *c);                            /* the instruction came to nothing: its accesses too */
-bool points_watch_counts(accel_cpu *c);                                /* whether a hit of c->hits is left to report */
-void points_free(accel_machine *m);
 
 #endif

@@ -36,7 +36,7 @@
  * block is killed, which only functions called by SLOW_HANDLERs do.) */
 #define HANDLER(name) void name(accel_cpu *restrict c, const struct op *restrict o)
 
-#ifdef ACCEL_LOOP_DISPATCH /* builds without sibling calls: a loop in run.c drives the same handlers */
+#ifdef ACCEL_LOOP_DISPATCH /* builds without sibling calls: a loop in slice.c drives the same handlers */
 #define DISPATCH(c, o) do { (c)->cur = (o); return; } while (0)
 #else
 /* The empty statement makes the next op the one pointer that is worked with: `add $32, op; jmp *(op)`. */
