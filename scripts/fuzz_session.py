@@ -1,4 +1,5 @@
-"""Fuzz the debug server, guided by coverage, against a live toy target or, with `--machine`, a real machine.
+"""Fuzz the debug server, guided by coverage, against a live toy target or, with `--machine`, a real machine:
+`bare`, or `pc`, which has interrupts.
 
 Ends with status 0 after `--minutes` without a finding, or with 1 and the shortest input that was found. How
 it works and what counts as a finding is in `tests/helpers/session_fuzzer.py`.
@@ -15,10 +16,11 @@ sys.path.insert(0, str(ROOT))
 
 import trio  # noqa: E402
 
-from tests.helpers.machine_fuzzer import SAMPLES, machine_to_fuzz  # noqa: E402
+from tests.helpers.machine_fuzzer import SAMPLES, busy_to_fuzz, machine_to_fuzz  # noqa: E402
 from tests.helpers.session_fuzzer import GDBSTUB, Fuzzer  # noqa: E402
 
 REPORT_S = 30.0
+MACHINES = {"bare": machine_to_fuzz, "pc": busy_to_fuzz}
 
 
 def main() -> int:
@@ -26,10 +28,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="fuzz the debug server")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long, 60 by default")
     parser.add_argument("--seed", type=int, default=1, help="start of the random numbers, 1 by default")
-    parser.add_argument("--machine", action="store_true", help="a real machine on the core, not a toy target")
+    parser.add_argument(
+        "--machine", nargs="?", const="bare", choices=MACHINES, help="a real machine, not a toy target"
+    )
     arguments = parser.parse_args()
     if arguments.machine:
-        fuzzer = Fuzzer(arguments.seed, machine_to_fuzz, SAMPLES)
+        fuzzer = Fuzzer(arguments.seed, MACHINES[arguments.machine], SAMPLES)
     else:
         fuzzer = Fuzzer(arguments.seed)
     end = time.monotonic() + 60 * arguments.minutes

@@ -32,15 +32,17 @@ STEP = ResumePlan((ThreadAction(Step(), 1), ThreadAction(Continue())))
 
 
 class Machine:
-    """A bare machine in a loop (inc ax; jmp back), and targets for it."""
+    """A bare machine in a loop (inc ax; jmp back), or another one, and targets for it."""
 
-    def __init__(self, code: bytes = b"\x40\xeb\xfd", engine: Engine | None = None) -> None:
+    def __init__(
+        self, code: bytes = b"\x40\xeb\xfd", engine: Engine | None = None, *, vm: Vm | None = None
+    ) -> None:
         def boot(vm: Vm) -> None:
             vm.memory.write(CODE, code, WriteOrigin.LOADER)
             for name, value in {"cs": 0, "cs_base": 0, "rip": CODE, "rax": 0, "rsp": 0x7000}.items():
                 vm.vcpus[0].set(name, value)
 
-        self.vm = build_bare(engine or SoftEngine(), boot=boot, vcpus=2)
+        self.vm = vm or build_bare(engine or SoftEngine(), boot=boot, vcpus=2)
         self.endings: list[Ending] = []
         self.control = RunControl(self.vm, ended=self.endings.append)
         self.lease = MachineLease()

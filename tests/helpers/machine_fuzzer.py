@@ -1,5 +1,5 @@
-"""The real machine as a subject of the session's fuzzer: two vCPUs of the software core with a program that
-runs, stores, faults and asks its devices.
+"""Real machines as subjects of the session's fuzzer: two vCPUs of the software core with a program that
+runs, stores, faults and asks its devices, on a bare machine or, with interrupts and halts, on a `pc`.
 
 What reaches its guest must pass the door for influences (`hv.inputlog`), whatever a client does: after the
 session the machine runs on to a fixed tick, and another one, to which nothing happens but what the log says,
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Final
 
@@ -29,6 +30,7 @@ from hv.debug.target_shared import MachineLease
 from hv.inputlog import Recorder, Replay, make_header
 from hv.inputs import Advance, HeldTicks, Influence, InjectEvent, IrqHeld, IrqMask, SwitchVcpu
 from tests.helpers.bare_target import Machine
+from tests.helpers.busy_machine import busy_machine
 from tests.helpers.effects import Effect, effect_of, effect_of_stream
 from tests.helpers.session_fuzzer import CHANGED
 
@@ -70,7 +72,6 @@ COMMANDS: Final = {
 """The effects of the commands that do more than read."""
 HELD_BACK: Final = (Advance, HeldTicks, InjectEvent, IrqHeld, IrqMask, SwitchVcpu)
 """What runs without a write may leave in the log. An event is a caught one, delivered after others ran."""
-_GRID_TICKS: Final = 4096
 _PATIENCE: Final = 50
 _ENDS: Final = Ending(STATUS_OK, "the fuzzer has seen enough")
 
@@ -140,11 +141,14 @@ def run_to(control: RunControl, tick: int) -> tuple[int, str]:
 class MachineSubject:
     """A fresh machine and the target of its only client."""
 
+    make_machine: Callable[[], Machine] = staticmethod(partial(Machine, PROGRAM))
+    grid = 4096
+    """Ticks between the places where runs are compared."""
     make_target: Callable[[RunControl, MachineLease, Client, TargetSettings], RecordedTarget] = RecordedTarget
-    _undisturbed: Final[dict[int, tuple[int, str]]] = {}
 
     def __init__(self) -> None:
-        self.machine = Machine(PROGRAM)
+        self.machine = self.make_machine()
+        self._start = self.machine.vm.clock.now
         self.log = self.machine.vm.door.recorder = Log()
         self.target = self.make_target(self.machine.control, self.machine.lease, Client("fuzz", 1), SETTINGS)
 
@@ -171,12 +175,12 @@ class MachineSubject:
         control, vm = self.machine.control, self.machine.vm
         stand_still(control)
         effect = effect_of_stream(stream, effect_on_machine)
-        if effect is Effect.LOOKS and (vm.clock.now or self.log.items):
+        if effect is Effect.LOOKS and (vm.clock.now != self._start or self.log.items):
             return CHANGED
         for tick, item in self.log.items:
             if effect < Effect.WRITES and not isinstance(item, HELD_BACK):
                 return f"{CHANGED}: {item} at tick {tick}"
-        goal = (vm.clock.now // _GRID_TICKS + 1) * _GRID_TICKS
+        goal = (vm.clock.now // self.grid + 1) * self.grid
         ours, expected = run_to(control, goal), self._expected(goal)
         if ours != expected:
             return f"{CHANGED}, as its run shows: tick {ours[0]} instead of {expected[0]}"
@@ -184,11 +188,23 @@ class MachineSubject:
 
     def _expected(self, goal: int) -> tuple[int, str]:
         """The tick and the state hash of a machine to which only happens what is in the log."""
-        if self.log.items:
-            return replayed(self.log.items, goal)
-        if goal not in self._undisturbed:
-            self._undisturbed[goal] = replayed([], goal)
-        return self._undisturbed[goal]
+        return self._replayed(self.log.items, goal) if self.log.items else self._undisturbed(goal)
+
+    @classmethod
+    @cache
+    def _undisturbed(cls, goal: int) -> tuple[int, str]:
+        return cls._replayed([], goal)
+
+    @classmethod
+    def _replayed(cls, items: Sequence[tuple[int, Influence]], goal: int) -> tuple[int, str]:
+        """A machine without a debugger at tick `goal`."""
+        machine = cls.make_machine()
+        machine.vm.door.replay = Replay(make_header({}, {}), list(items), None)
+        try:
+            return run_to(machine.control, goal)
+        finally:
+            machine.control.close()
+            machine.vm.close()
 
     def close(self) -> None:
         """The end of the machine."""
@@ -196,17 +212,18 @@ class MachineSubject:
         self.machine.vm.close()
 
 
-def replayed(items: Sequence[tuple[int, Influence]], goal: int) -> tuple[int, str]:
-    """A machine without a debugger at tick `goal`."""
-    machine = Machine(PROGRAM)
-    machine.vm.door.replay = Replay(make_header({}, {}), list(items), None)
-    try:
-        return run_to(machine.control, goal)
-    finally:
-        machine.control.close()
-        machine.vm.close()
+class BusySubject(MachineSubject):
+    """A machine with interrupts."""
+
+    make_machine = staticmethod(busy_machine)
+    grid = 1 << 15
 
 
 def machine_to_fuzz(_: Description) -> MachineSubject:
-    """A fresh machine."""
+    """A fresh machine without interrupts."""
     return MachineSubject()
+
+
+def busy_to_fuzz(_: Description) -> MachineSubject:
+    """A fresh machine with interrupts."""
+    return BusySubject()

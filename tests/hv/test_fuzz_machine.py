@@ -1,9 +1,12 @@
-"""The session fuzzer at a real machine: a short run finds nothing, planted changes of the guest are found."""
+"""The session fuzzer at real machines: a short run finds nothing, planted changes of the guest are found."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from gdbstub.description import Description
 from gdbstub.handlers import HANDLERS
 from hv.debug.commands import COMMANDS
 from hv.exits import WriteOrigin
@@ -12,8 +15,10 @@ from tests.helpers import effects, machine_fuzzer
 from tests.helpers.effects import Effect
 from tests.helpers.machine_fuzzer import (
     SAMPLES,
+    BusySubject,
     MachineSubject,
     RecordedTarget,
+    busy_to_fuzz,
     effect_of_line,
     machine_to_fuzz,
 )
@@ -63,8 +68,11 @@ class LosesTime(RecordedTarget):
         return await super().read_registers(thread, names)  # type: ignore[arg-type]
 
 
-async def test_a_short_search_at_a_real_machine_finds_nothing() -> None:
-    fuzzer = Fuzzer(1, machine_to_fuzz, SAMPLES)
+@pytest.mark.parametrize("make", [machine_to_fuzz, busy_to_fuzz])
+async def test_a_short_search_at_a_real_machine_finds_nothing(
+    make: Callable[[Description], MachineSubject],
+) -> None:
+    fuzzer = Fuzzer(1, make, SAMPLES)
     assert await fuzzer.search(inputs=60) is None
     assert fuzzer.coverage.edges_of(GDBSTUB) > ENOUGH_EDGES
     assert len(fuzzer.coverage.edges) > fuzzer.coverage.edges_of(GDBSTUB)
@@ -88,6 +96,7 @@ async def test_a_read_that_changes_the_guest_is_found(bug: type[RecordedTarget])
     assert len(finding.data) <= 4
 
 
+@pytest.mark.parametrize("subject", [MachineSubject, BusySubject])
 @pytest.mark.parametrize(
     "packets",
     [
@@ -105,8 +114,10 @@ async def test_a_read_that_changes_the_guest_is_found(bug: type[RecordedTarget])
         [b"+", b"Qqemu.sstep=0x7", b"vCont;s:1;c", b"vCont;s:1;c", b"D"],
     ],
 )
-async def test_a_session_leaves_the_run_as_its_log_says(packets: list[bytes]) -> None:
-    assert await verdict(pieces(packets), MachineSubject) == ""
+async def test_a_session_leaves_the_run_as_its_log_says(
+    packets: list[bytes], subject: type[MachineSubject]
+) -> None:
+    assert await verdict(pieces(packets), subject) == ""
 
 
 def test_every_request_and_every_command_has_its_effect() -> None:
