@@ -8,15 +8,19 @@ within the entry, after all stops that are due at its tick; one that a debugger'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from hv.access import Board, DeviceAccess
 from hv.clock import NEVER
-from hv.engines.base import Activity, Control, EngineCpu, EventType
+from hv.engines.base import Activity, AddressSpace, Control, Engine, EngineCpu, EventType
 from hv.exits import Exit, IrqWindow, Kick, Mtrap
 from hv.held import HeldAccess
+from hv.inputs import BegunTick
 from hv.outcomes import Goal
 from hv.registers import read_int
 from hv.stepmask import StepMask
+
+_HERE: Final = 1 << 62  # number of a breakpoint that nobody else has
 
 
 class Entry:
@@ -24,6 +28,7 @@ class Entry:
 
     def __init__(
         self,
+        engine: Engine,
         cpus: Sequence[EngineCpu],
         board: Board,
         access: DeviceAccess,
@@ -32,6 +37,7 @@ class Entry:
     ) -> None:
         self.interrupted: tuple[int, int] | None = None
         """Linear program counter and stack pointer where an interrupt ended the last entry's range step."""
+        self._engine = engine
         self._cpus = cpus
         self._board = board
         self._clock = board.clock
@@ -107,6 +113,26 @@ class Entry:
         finally:
             control.exception_exit, control.bpt_exit = intercepts
             control.mask_hwintr = control.skip_breakpoint = 0
+
+    def begin(self, item: BegunTick, start: int) -> Exit:
+        """Do as much of a tick as was done when it was begun."""
+        cpu, passed_over = self._cpus[item.vcpu], item.vcpu in self._pass_over
+        control = cpu.control
+        intercepts = control.exception_exit, control.bpt_exit
+        control.exception_exit, control.bpt_exit = item.exceptions, int(item.int3)
+        control.pass_exception = int(item.passing)
+        if item.fetched:
+            self._pass_over.discard(item.vcpu)
+            self._engine.add_breakpoint(_HERE, AddressSpace.LINEAR, read_int(cpu, "linear_pc"))
+        else:
+            self._pass_over.add(item.vcpu)
+        try:
+            return self.enter(item.vcpu, start, start + 1, Goal())
+        finally:
+            control.exception_exit, control.bpt_exit = intercepts
+            (self._pass_over.add if passed_over else self._pass_over.discard)(item.vcpu)
+            if item.fetched:
+                self._engine.remove_breakpoint(_HERE)
 
     def _inject(self, vcpu: int, control: Control) -> None:
         self._mask.delivered(vcpu)

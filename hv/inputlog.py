@@ -23,11 +23,13 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import cbor2
 
+from hv.begun import Begun, BegunTicks
 from hv.clock import MachineClock
 from hv.device import Value, child
 from hv.errors import ConfigError, ReplayError
 from hv.inputs import (
     Advance,
+    BegunTick,
     ConsoleInput,
     HeldTicks,
     Influence,
@@ -53,6 +55,7 @@ _KINDS: Final[dict[str, type[Any]]] = {
     "irq-held": IrqHeld,
     "irq-mask": IrqMask,
     "held-ticks": HeldTicks,
+    "begun": BegunTick,
     "switch": SwitchVcpu,
     "advance": Advance,
     "inject": InjectEvent,
@@ -221,6 +224,7 @@ class InputDoor:
         self,
         clock: MachineClock,
         apply: Callable[[Influence], int | None],
+        begun: BegunTicks,
         *,
         recorder: Recorder | None = None,
         replay: Replay | None = None,
@@ -231,6 +235,7 @@ class InputDoor:
         """How many influences there have been."""
         self._clock = clock
         self._apply = apply
+        self._begun = begun
 
     @property
     def replaying(self) -> bool:
@@ -242,6 +247,7 @@ class InputDoor:
         replay."""
         if self.replay is not None:
             raise ReplayError("the guest cannot be changed while a log is replayed")
+        self.log_begun()
         tick = self._clock.now
         self.passed += 1
         answer = self._apply(item)
@@ -249,8 +255,19 @@ class InputDoor:
             self.recorder.add(tick, item)
         return answer
 
+    def apply_within(self, item: Begun) -> None:
+        """Apply `item`, part of a tick that is begun; recorded if something else comes before its end."""
+        self._apply(item)
+        self._begun.add(item)
+
+    def log_begun(self) -> None:
+        """Record the ticks that are begun: something else is about to happen before they are done."""
+        for tick, item in self._begun.take():
+            if self.recorder is not None:
+                self.recorder.add(tick, item)
+
     def note(self, item: Influence) -> None:
-        """Record `item`, which has been carried out at the present tick. Not in a replay."""
+        """Record `item`, which was carried out at the present tick, after `log_begun`. Not in a replay."""
         self.passed += 1
         if self.recorder is not None:
             self.recorder.add(self._clock.now, item)

@@ -62,6 +62,22 @@ class HeldTicks:
 
 
 @dataclass(frozen=True, slots=True)
+class BegunTick:
+    """The next tick of `vcpu` is begun: a debugger has stopped it there (see `hv.begun`).
+
+    `fetched`: its instruction was fetched and no more, for a breakpoint. Otherwise it was tried, with the
+    intercepts `exceptions` (a bit per vector) and `int3`; `passing`: beyond the exception that had stopped
+    the delivery of an event before.
+    """
+
+    vcpu: int
+    fetched: bool
+    exceptions: int
+    int3: bool
+    passing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchVcpu:
     """A debugger runs `vcpu` although it is not its turn."""
 
@@ -116,6 +132,7 @@ Influence: TypeAlias = (
     | IrqHeld
     | IrqMask
     | HeldTicks
+    | BegunTick
     | SwitchVcpu
     | Advance
     | InjectEvent

@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
 from hv.access import Board, DeviceAccess
+from hv.begun import BegunTicks
 from hv.clock import NEVER
 from hv.device import Field, State, Value, load_fields, save_fields
 from hv.engines.base import Engine, EngineCpu
 from hv.entry import Entry
+from hv.errors import ReplayError
 from hv.exits import (
     Bpt,
     Caught,
@@ -47,7 +49,7 @@ from hv.exits import (
     Watch,
     Woken,
 )
-from hv.inputs import Advance, Influence, SwitchVcpu
+from hv.inputs import Advance, BegunTick, Influence, SwitchVcpu
 from hv.outcomes import Goal, HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.readiness import Readiness
 from hv.signal_bus import SignalBus
@@ -73,6 +75,7 @@ class Scheduler:
         board: Board,
         signals: Signals,
         influence: Callable[[Influence], object],
+        begun: BegunTicks,
         *,
         host_clock: bool = False,
     ) -> None:
@@ -81,6 +84,7 @@ class Scheduler:
         self.host_clock = host_clock
         self.pass_over: set[int] = set()
         """vCPUs whose breakpoint was just reported: it is passed over until they have done one tick."""
+        self.begun = begun
         self.mask = StepMask(cpus, board.clock, influence)
         self._engine = engine
         self._cpus = cpus
@@ -91,7 +95,7 @@ class Scheduler:
         self._influence = influence
         self._access = DeviceAccess(board)
         signals.access = self._access
-        self._entry = Entry(cpus, board, self._access, self.mask, self.pass_over)
+        self._entry = Entry(engine, cpus, board, self._access, self.mask, self.pass_over)
         self._ready = Readiness(cpus, board)
         self._bus = SignalBus(engine, cpus, board, signals)
         self._stop_requested = False
@@ -163,6 +167,7 @@ class Scheduler:
         self.current = 0
         self.remaining = QUANTUM
         self.mask.reset()
+        self.begun.take()
         self._bus.suspended = None
         self._stop_requested = False
         self._signals.queue.clear()
@@ -197,6 +202,7 @@ class Scheduler:
         """Take over a saved state."""
         load_fields(self, self._fields, state)
         self.mask.reset()
+        self.begun.take()
         self._bus.suspended = None
         self.refresh()
 
@@ -271,6 +277,7 @@ class Scheduler:
         if ticks != start:
             self._spend(ticks - start, alone)
             self.pass_over.discard(vcpu)
+            self.begun.ended(vcpu)
             if self.mask.held == vcpu:
                 self.mask.held = None
         outcome = self._handle(vcpu, left)
@@ -306,11 +313,23 @@ class Scheduler:
         done = cpu.ticks() != start
         if done:
             self.pass_over.discard(vcpu)
+            self.begun.ended(vcpu)
         outcome = None if isinstance(left, Pause) else self._handle(vcpu, left)
         self.settle()
         if outcome is None and self._access.seen:
             return self._touched(stepped=True)
         return outcome or (Stepped(vcpu) if done else None)
+
+    def begin_tick(self, item: BegunTick) -> None:
+        """Begin a tick (an applied `BegunTick`). `ReplayError` if it is done instead."""
+        self.refresh()
+        self.settle()
+        cpu = self._cpus[item.vcpu]
+        start = cpu.ticks()
+        self._entry.begin(item, start)
+        self._access.finish(cpu.ticks())
+        if cpu.ticks() != start:
+            raise ReplayError("the replay does not follow the log: nothing stops a tick", self._clock.now)
 
     def _handle(self, vcpu: int, left: Exit) -> Outcome | None:
         match left:
@@ -330,7 +349,10 @@ class Scheduler:
             case TscMoved():
                 self._board.tsc_moved(vcpu)
                 return None
-            case Bpt() | Caught() | Watch() | ExceptionExit() | TripleFault() | Unhandled() | Unimplemented():
+            case Bpt() | ExceptionExit() | Unhandled() | Unimplemented():
+                self.begun.note(vcpu, left)
+                return VcpuStopped(vcpu, left)
+            case Caught() | Watch() | TripleFault():
                 return VcpuStopped(vcpu, left)
             case _:
                 assert_never(left)

@@ -19,6 +19,7 @@ from typing import Final, assert_never
 import cbor2
 
 from hv.access import Board
+from hv.begun import BegunTicks
 from hv.clock import MachineClock
 from hv.device import State, Value, check_header, child, header
 from hv.engines.base import Engine, EngineCpu, EventType
@@ -27,6 +28,7 @@ from hv.exits import TripleFault, WriteOrigin
 from hv.inputlog import InputDoor, Recorder, Replay
 from hv.inputs import (
     Advance,
+    BegunTick,
     ConsoleInput,
     HeldTicks,
     Influence,
@@ -88,13 +90,15 @@ class Vm:
         self.board = parts.board
         self.memory = parts.memory
         self.vcpus = [Vcpu(index, cpu, parts.board) for index, cpu in enumerate(parts.cpus)]
-        self.door = InputDoor(parts.board.clock, self.apply, recorder=recorder, replay=replay)
+        begun = BegunTicks(parts.cpus, parts.board.clock)
+        self.door = InputDoor(parts.board.clock, self.apply, begun, recorder=recorder, replay=replay)
         self.scheduler = Scheduler(
             parts.engine,
             parts.cpus,
             parts.board,
             parts.signals,
             self.door.submit,
+            begun,
             host_clock=host_clock and replay is None,
         )
         self.suspended: Suspended | None = None
@@ -164,6 +168,7 @@ class Vm:
         """
         if self.suspended is not None:
             return self.suspended
+        self.door.log_begun()
         outcome = self.scheduler.hold_tick(vcpu, masked=masked)
         match outcome:
             case Suspended(reason, value):
@@ -195,6 +200,8 @@ class Vm:
                 (self.scheduler.mask.masked.add if on else self.scheduler.mask.masked.discard)(vcpu)
             case HeldTicks(vcpu, count, masked):
                 self._hold(vcpu, count, masked)
+            case BegunTick():
+                self.scheduler.begin_tick(item)
             case SwitchVcpu(vcpu):
                 self.scheduler.switch_to(vcpu)
             case Advance(ticks):

@@ -100,14 +100,19 @@ int run_slice(accel_cpu *c, bool single) {
     int which = 0;
     bool range = c->ctl.step_range && !single;
     bool more = (u64)c->slice < c->until - c->ticks; /* a slice need not be filled to its last tick: there will be another */
+    bool fetched = false; /* for the next instruction, which is not done: nothing may stop before it from now on */
     c->run_key = c->key | (single ? K_SINGLE : 0) | (tracing(c) ? K_TRACE : 0) | (range ? K_RANGE : 0);
     for (;;) {
-        if (unlikely(atomic_load_explicit(&c->stop, memory_order_relaxed))) return LEAVE_BUDGET; /* decoding takes its time */
         c->link_slot = link; /* block_flush_all() clears it */
         struct block *b = link || !is_code64(c) ? NULL : known_block(c, c->rip);
         if (b == NULL || b->cost == COST_DEAD) {
+            if (!fetched) { /* decoding takes its time; and a block that is fetched must fit */
+                if (unlikely(atomic_load_explicit(&c->stop, memory_order_relaxed))) return LEAVE_BUDGET;
+                if (unlikely(more && !single && c->budget < BLOCK_MAX)) return LEAVE_BUDGET;
+            }
             b = block_at_rip(c, link ? link->to[which] : c->jump[jump_index(c->rip)].b);
             if (unlikely(!b)) return LEAVE_FETCH;
+            fetched = true;
             if (unlikely(range)) c->link_slot = NULL;
             else if (link == NULL || c->link_slot) remember(c, c->link_slot, which, b);
         }
@@ -118,6 +123,7 @@ int run_slice(accel_cpu *c, bool single) {
             continue;
         }
         enter(c, b);
+        fetched = false;
         link = NULL;
         switch (c->leave) {
         case LEAVE_CHAIN:

@@ -46,7 +46,7 @@ from hv.exits import (
     Unimplemented,
     Watch,
 )
-from hv.inputs import Influence, RegisterWrite
+from hv.inputs import InjectEvent, RegisterWrite
 from hv.outcomes import HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.signals import SuspendReason
 from hv.vm import Vm
@@ -140,17 +140,17 @@ class Judge:
             if caught is None:
                 continue
             if caught.event is None:
-                self.vm.vcpus[vcpu].cpu.control.pass_exception = 1
+                self.vm.scheduler.begun.pass_exception(vcpu)
                 continue
             if self.vm.vcpus[vcpu].get("rip") != caught.rip:
                 continue
-            items: list[Influence] = [caught.event]
+            items: list[InjectEvent | RegisterWrite] = [caught.event]
             if caught.cr2 is not None:
                 items.insert(0, RegisterWrite(vcpu, (("cr2", caught.cr2.to_bytes(8, "little")),)))
             door = self.vm.door
-            logged = door.passed != caught.passed or is_restricted(self.plan, self.vm)
+            alone = door.passed == caught.passed and not is_restricted(self.plan, self.vm)
             for item in items:
-                (door.submit if logged and not door.replaying else self.vm.apply)(item)
+                (door.apply_within if alone or door.replaying else door.submit)(item)
 
     def until(self, limit: int | None) -> int | None:
         """The machine tick to run to: `limit`, or that of the end of the run."""
