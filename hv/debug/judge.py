@@ -46,7 +46,7 @@ from hv.exits import (
     Unimplemented,
     Watch,
 )
-from hv.inputs import InjectEvent, RegisterWrite
+from hv.inputs import InjectEvent, MachineReset, RegisterWrite
 from hv.outcomes import HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, Suspended, VcpuStopped
 from hv.signals import SuspendReason
 from hv.vm import Vm
@@ -110,10 +110,10 @@ class Judge:
             return Exited(self.ending.status)
         if self.quitting is not None:
             return self.end(self.quitting)
-        if self.vm.suspended is not None:
+        if self.vm.suspended is not None and not self._revived():
             if self.no_reboot or self.vm.suspended.reason is not SuspendReason.RESET:
                 return self.end(ending(self.vm.suspended))
-            self.vm.reset()
+            self._reset_later()
         for vcpu, record in enumerate(self.records):
             if record.stuck_at is not None:
                 stuck, record.stuck_at = record.stuck_at, None
@@ -194,8 +194,26 @@ class Judge:
             vcpu = self.vm.scheduler.current
             self.all_stop = True
             return Stop(StopReason.EVENT, vcpu + 1, text=f"vCPU {vcpu}: the guest resets the machine")
-        self.vm.reset()
+        if not self._revived():
+            self.vm.reset()
         return None
+
+    def _reset_later(self) -> None:
+        """Reset a machine whose user was shown the state before, and may have changed it."""
+        if self.vm.door.replaying:
+            self.vm.reset()
+        else:
+            self.vm.door.submit(MachineReset())
+
+    def _revived(self) -> bool:
+        """Whether, by the log of a replay, a debugger has reset the machine that has just come to its end.
+
+        What else was changed at this tick is done, too.
+        """
+        if self.vm.suspended is None:
+            return False
+        self.vm.door.apply_due()
+        return self.vm.suspended is None
 
     def _vcpu_stopped(self, vcpu: int, left: Exit | DeviceAccessed) -> Event | None:
         match left:
@@ -261,9 +279,9 @@ class Judge:
         self.vm.suspend(SuspendReason.HALT)
         return self.end(final)
 
-    def _final(self, final: Ending, vcpu: int, kind: Kind, detail: str = "") -> Event:
+    def _final(self, final: Ending, vcpu: int, kind: Kind, detail: str = "") -> Event | None:
         if not self.debugged or self.catches.find(kind) is None:
-            return self.end(final)
+            return None if self._revived() else self.end(final)
         self.all_stop = True
         said = final.text if final.text.startswith("vCPU") else final.text[0].upper() + final.text[1:]
         text = f"{said}. One more resume ends with status {final.status}.{detail}"

@@ -65,3 +65,32 @@ def test_changes_at_every_exception(run: StartMachine, gdb: StartGdb, tmp_path: 
     assert number > 20
     recorded = final_state(machine, 1)
     assert final_state(run(image, "--stats", "--replay", log), 1) == recorded
+
+
+def test_resets_after_the_end(run: StartMachine, gdb: StartGdb, demo_elf: Path, tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    machine = run(str(demo_elf), "--stats", "--record", log, "--gdb", "127.0.0.1:0")
+    debugger = gdb(str(demo_elf))
+    debugger(f"target remote {machine.address()}")
+
+    def begin() -> None:
+        debugger.begin("continue")
+        machine.expect(DEMO_PROMPT)
+
+    begin()
+    machine.type("crash\r")
+    debugger.wait()
+    debugger("set $rbx = 5")
+    debugger("monitor reset")
+    debugger("monitor catch reset")
+    begin()
+    machine.type("reboot\r")
+    debugger.wait()
+    debugger("set $rbx = 7")
+    begin()
+    machine.type("poweroff\r")
+    debugger.wait()
+    debugger("set $rbx = 9")
+    assert debugger.go("continue").reason.startswith("exited")
+    recorded = final_state(machine, 0)
+    assert final_state(run(str(demo_elf), "--stats", "--replay", log), 0) == recorded

@@ -1,10 +1,16 @@
-# A boot sector that keeps a `pc` of two vCPUs busy with interrupts: the PIT's through the 8259 pair, interrupts
-# between the processors, #GP, halts, string instructions and ports. Counters at 2000h.
-        .code16
+# What keeps a `pc` of two vCPUs busy: the first one in protected mode with 4 KiB pages and a TLB that is flushed all
+# the time, the second one in real mode; the PIT's interrupts through the 8259 pair, interrupts between the
+# processors, #GP, #PF, halts, string instructions across pages, and ports. Counters at 2000h.
         .globl  _start
         .set    MSR_X2APIC_EOI, 0x80b
         .set    MSR_X2APIC_ICR, 0x830
         .set    PIT_COUNT, 5966                 # 5,000 ticks at a million a second; an access to a device takes 500
+        .set    DIRECTORY, 0x10000
+        .set    TABLE, 0x11000
+        .set    IDT, 0x12000
+        .set    FROM, 0x30ffb                   # nine bytes from here, and
+        .set    TO, 0x40ffd                     # to here, cross into the next page
+        .set    UNMAPPED, 0x400000
 
         .macro  msr number, high, low
         movl    $\number, %ecx
@@ -23,19 +29,53 @@
         wrmsr
         msr     0x80f, 0, 0x1ff
         .endm
+        .macro  gate vector, handler            # offsets of handlers have 16 bits
+        movl    $(8 << 16), %eax
+        movw    $\handler, %ax
+        movl    %eax, IDT + 8 * \vector
+        movl    $0x8e00, IDT + 8 * \vector + 4
+        .endm
 
+        .code16
 _start: cli
         xorw    %ax, %ax
         movw    %ax, %ds
-        movw    %ax, %es
-        movw    %ax, %ss
-        movw    $0x7000, %sp
-        movw    $general_protection, 4 * 13
-        movw    %ax, 4 * 13 + 2
-        movw    $timer, 4 * 0x20
-        movw    %ax, 4 * 0x20 + 2
-        movw    $message, 4 * 0x40
+        movw    $message16, 4 * 0x40            # for the second one
         movw    %ax, 4 * 0x40 + 2
+        lgdt    gdtr
+        movl    $1, %eax
+        movl    %eax, %cr0
+        ljmp    $8, $first
+
+        .align  8
+gdt:    .quad   0, 0x00cf9b000000ffff, 0x00cf93000000ffff
+gdtr:   .word   23
+        .long   gdt
+idtr:   .word   0x41 * 8 - 1
+        .long   IDT
+
+        .code32
+first:  movl    $0x10, %eax
+        movl    %eax, %ds
+        movl    %eax, %es
+        movl    %eax, %ss
+        movl    $0x7000, %esp
+        movl    $TABLE + 7, DIRECTORY
+        movl    $7, %eax
+        movl    $TABLE, %edi
+1:      stosl
+        addl    $0x1000, %eax
+        cmpl    $TABLE + 0x1000, %edi
+        jne     1b
+        gate    13, general_protection
+        gate    14, page_fault
+        gate    0x20, timer
+        gate    0x40, message
+        lidt    idtr
+        movl    $DIRECTORY, %eax
+        movl    %eax, %cr3
+        movl    $0x80010001, %eax
+        movl    %eax, %cr0
         put     0x20, 0x11
         put     0x21, 0x20
         put     0x21, 0x04
@@ -48,48 +88,69 @@ _start: cli
         msr     MSR_X2APIC_ICR, 1, 0x4500       # INIT
         msr     MSR_X2APIC_ICR, 1, 0x4608       # SIPI: 8000h
         sti
-first:  incw    0x2000
+busy:   incl    0x2000
         put     0x80, 0x55
         inb     $0x80, %al
-        movw    $0x2100, %si
-        movw    $0x2200, %di
-        movw    $9, %cx
+        movl    $FROM, %esi
+        movl    $TO, %edi
+        movl    $9, %ecx
         rep movsb
         msr     0x12345, 0, 0                   # #GP
+        movl    UNMAPPED, %eax                  # #PF
+        andb    $~0x60, TABLE + 4 * (TO >> 12)  # neither accessed nor dirty
+        movl    %cr3, %eax
+        movl    %eax, %cr3
+        call    elsewhere
         msr     MSR_X2APIC_ICR, 1, 0x40
         testb   $3, 0x2000
-        jnz     first
+        jnz     busy
         hlt
-        jmp     first
+        jmp     busy
 
 general_protection:
-        pushw   %bp
-        movw    %sp, %bp
-        addw    $2, 2(%bp)
-        popw    %bp
-        iretw
-timer:  pushw   %ax
-        incw    0x2004
+        addl    $4, %esp
+        addl    $2, (%esp)
+        iret
+page_fault:
+        addl    $4, %esp
+        addl    $5, (%esp)
+        iret
+timer:  pushl   %eax
+        incl    0x2004
         put     0x20, 0x20
-        popw    %ax
-        iretw
+        popl    %eax
+        iret
 message:
         pushal
         msr     MSR_X2APIC_EOI, 0, 0
-        incw    0x2006
+        incl    0x2008
         popal
-        iretw
+        iret
 
         .org    0x400
+        .code16
         xorw    %ax, %ax
         movw    %ax, %ds
         movw    %ax, %ss
         movw    $0x6000, %sp
         apic_on
         sti
-second: incw    0x2008
-        testb   $7, 0x2008
+second: incl    0x200c
+        testb   $7, 0x200c
         jnz     second
         msr     MSR_X2APIC_ICR, 0, 0x40
         hlt
         jmp     second
+message16:
+        pushal
+        msr     MSR_X2APIC_EOI, 0, 0
+        incl    0x2010
+        popal
+        iretw
+
+        .org    0x13fe                          # the first instruction crosses into the page at 9000h
+        .code32
+elsewhere:
+        movl    $1, %ebx
+        incl    0x2014
+        ret

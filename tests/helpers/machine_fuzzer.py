@@ -62,6 +62,7 @@ LINES: Final = (
 SAMPLES: Final = [
     *(b"Z0,7c01,1", b"z0,7c01,1", b"Z1,7c04,1", b"Z2,2000,2", b"Z3,7000,10", b"Z4,2000,1", b"m7c00,20"),
     *(b"x7c00,20", b"vCont;s:1;c", b"vCont;s:2", b"vCont;r7c00,7c07:1;c", b"M2000,2:1234", b"Hg2", b"Hc2"),
+    *(b"Z0,8ffe,1", b"Z1,9003,1", b"vCont;r8ffe,9003:1;c", b"P10=fe8f000000000000", b"M110c4,1:07"),
     *(b"qRcmd," + line.encode().hex().encode() for line in LINES),
 ]
 COMMANDS: Final = {
