@@ -195,13 +195,14 @@ static void run(accel_cpu *c, struct input *in) {
     if (kind & 2) accel_stop(c);
     if (kind & 4) until = number(in);
     if (until > ticks + TICKS_MAX) accel_stop(c); /* returns at once */
-    bool injected = accel_cpu_control(c)->inject_valid;
+    /* an event of the owner's and one in flight are delivered in any case, with a tick each */
+    uint64_t events = !!accel_cpu_control(c)->inject_valid + !!accel_cpu_control(c)->inflight_valid;
     accel_exit e;
     int status = accel_run(c, until, &e);
     CHECK(status == ACCEL_OK || status == ACCEL_EBUSY, "%d", status);
     if (status == ACCEL_EBUSY) return;
     CHECK(e.kind < ACCEL_EXIT_KINDS && e.kind != ACCEL_EXIT_DB, "exit %u", e.kind);
-    CHECK(accel_ticks(c) - ticks <= TICKS_MAX + 1u && (accel_ticks(c) <= until || accel_ticks(c) <= ticks + injected), "%llu ticks",
+    CHECK(accel_ticks(c) - ticks <= TICKS_MAX + 1u && (accel_ticks(c) <= until || accel_ticks(c) <= ticks + events), "%llu ticks",
           (unsigned long long)(accel_ticks(c) - ticks));
     accel_hit hits[4];
     accel_fault chain[2];
