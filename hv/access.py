@@ -129,6 +129,8 @@ class DeviceAccess:
         "_clock",
         "_control",
         "_end",
+        "_reader",
+        "_reader_began",
         "attention",
         "count",
         "mmio",
@@ -149,6 +151,8 @@ class DeviceAccess:
         """Accesses that somebody listens to, of the present instruction; see `tap`."""
         self._control: Control
         self.vcpu = self._bound = self._end = 0
+        self._reader = -1
+        self._reader_began = 0
         self.attention = False
         """Set by whoever wants the scheduler to look as soon as the present instruction has retired."""
         self.until = 0
@@ -177,12 +181,18 @@ class DeviceAccess:
         self._control = control
         self._end = end
         self._bound = bound
+        self._reader = -1
         control.time_base = self._clock.now - ticks
         self._set_until(control.time_base)
 
     def finish(self, ticks: int) -> None:
         """The run ended at `ticks`: bring the machine clock there."""
         self._clock.advance(self._control.time_base + ticks - self._clock.now)
+
+    def began(self, ticks: int) -> int:
+        """The machine tick at which the instruction began that has left the engine at `ticks`: now, or
+        earlier if it has asked a device before."""
+        return self._reader_began if ticks == self._reader else self._clock.now
 
     def over(self, ticks: int) -> bool:
         """Whether the run has reached its end at `ticks`; the engine may have moved the time base (PAUSE)."""
@@ -200,6 +210,12 @@ class DeviceAccess:
             until = 0
         self.until = until if until < self._end else self._end
 
+    def _at(self, ticks: int) -> None:
+        """An instruction that is not done asks a device at `ticks`."""
+        now = self._clock.now = self._control.time_base + ticks
+        if ticks != self._reader:
+            self._reader, self._reader_began = ticks, now
+
     def _charge(self, cost: int = DEVICE_COST) -> None:
         """The access took its time. One that is refused takes none: the exception that follows can be
         intercepted, and then stands at a tick that the machine has without the intercept, too."""
@@ -211,7 +227,7 @@ class DeviceAccess:
 
     def read_port(self, ticks: int, port: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._control.time_base + ticks
+        self._at(ticks)
         value = self.ports.read(port, size)
         self._charge()
         return value
@@ -224,7 +240,7 @@ class DeviceAccess:
 
     def read_mmio(self, ticks: int, gpa: int, size: int) -> int:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._control.time_base + ticks
+        self._at(ticks)
         value = self.mmio.read(gpa, size, self.vcpu)
         self._charge()
         return value
@@ -237,14 +253,14 @@ class DeviceAccess:
 
     def read_msr(self, ticks: int, msr: int) -> int | None:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._control.time_base + ticks
+        self._at(ticks)
         value = self.msrs.read_msr(self.vcpu, msr)
         self._charge(0 if value is None else DEVICE_COST)
         return value
 
     def write_msr(self, ticks: int, msr: int, value: int) -> bool:
         """See `hv.engines.base.Access`."""
-        self._clock.now = self._control.time_base + ticks
+        self._at(ticks)
         accepted = self.msrs.write_msr(self.vcpu, msr, value)
         self._charge(DEVICE_COST if accepted else 0)
         return accepted

@@ -34,19 +34,23 @@ class BegunTicks:
         self._cpus[vcpu].control.pass_exception = 1
         self._passing.add(vcpu)
 
-    def note(self, vcpu: int, left: Bpt | ExceptionExit | Unhandled | Unimplemented) -> None:
-        """`vcpu` has left the engine with `left`, within a tick."""
+    def note(self, vcpu: int, left: Bpt | ExceptionExit | Unhandled | Unimplemented, began: int) -> None:
+        """`vcpu` has left the engine with `left`, within the tick that began at machine tick `began`."""
         control = self._cpus[vcpu].control
         fetched = isinstance(left, Bpt) and left.source is BptSource.SET
         passing = vcpu in self._passing
         self._passing.discard(vcpu)
         item = BegunTick(vcpu, fetched, control.exception_exit, bool(control.bpt_exit), passing)
-        if (self._clock.now, item) not in self._items[-1:]:
-            self.add(item)
+        if (began, item) not in self._items[-1:]:
+            self._items.append((began, item))
 
     def add(self, item: Begun) -> None:
         """`item` happens, and will again by itself if nothing comes before the tick is done."""
         self._items.append((self._clock.now, item))
+
+    def holds(self, vcpu: int) -> bool:
+        """Whether `vcpu` has begun a tick that the log does not know of."""
+        return any(item.vcpu == vcpu for _, item in self._items)
 
     def ended(self, vcpu: int) -> None:
         """`vcpu` has done a tick."""

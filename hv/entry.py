@@ -115,21 +115,23 @@ class Entry:
             control.mask_hwintr = control.skip_breakpoint = 0
 
     def begin(self, item: BegunTick, start: int) -> Exit:
-        """Do as much of a tick as was done when it was begun."""
+        """Do as much of a tick as was done when it was begun; `Kick` when a request came before anything."""
         cpu, passed_over = self._cpus[item.vcpu], item.vcpu in self._pass_over
         control = cpu.control
-        intercepts = control.exception_exit, control.bpt_exit
-        control.exception_exit, control.bpt_exit = item.exceptions, int(item.int3)
-        control.pass_exception = int(item.passing)
-        if item.fetched:
-            self._pass_over.discard(item.vcpu)
-            self._engine.add_breakpoint(_HERE, AddressSpace.LINEAR, read_int(cpu, "linear_pc"))
-        else:
-            self._pass_over.add(item.vcpu)
+        before = control.exception_exit, control.bpt_exit, control.catch_events
+        (self._pass_over.discard if item.fetched else self._pass_over.add)(item.vcpu)
         try:
+            control.exception_exit, control.bpt_exit, control.catch_events = (
+                item.exceptions,
+                int(item.int3),
+                0,
+            )
+            control.pass_exception = int(item.passing)
+            if item.fetched:
+                self._engine.add_breakpoint(_HERE, AddressSpace.LINEAR, read_int(cpu, "linear_pc"))
             return self.enter(item.vcpu, start, start + 1, Goal())
         finally:
-            control.exception_exit, control.bpt_exit = intercepts
+            control.exception_exit, control.bpt_exit, control.catch_events = before
             (self._pass_over.add if passed_over else self._pass_over.discard)(item.vcpu)
             if item.fetched:
                 self._engine.remove_breakpoint(_HERE)

@@ -184,7 +184,7 @@ def _stamp(path: str, raw: object, last: int) -> tuple[int, str]:
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 _CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
@@ -256,9 +256,12 @@ class InputDoor:
         return answer
 
     def apply_within(self, item: Begun) -> None:
-        """Apply `item`, part of a tick that is begun; recorded if something else comes before its end."""
+        """Apply `item`, part of a tick that is begun; recorded if that is, now or before it ends."""
         self._apply(item)
-        self._begun.add(item)
+        if self.recorder is None or self._begun.holds(item.vcpu):
+            self._begun.add(item)
+        else:
+            self.recorder.add(self._clock.now, item)
 
     def log_begun(self) -> None:
         """Record the ticks that are begun: something else is about to happen before they are done."""
@@ -283,9 +286,15 @@ class InputDoor:
         while (stamp := self.replay.next_stamp()) is not None and stamp <= self._clock.now:
             if stamp < self._clock.now:
                 raise ReplayError("the replay does not follow the log: an input was missed", stamp)
-            self._apply(self.replay.take())
+            item = self.replay.take()
+            try:
+                self._apply(item)
+            except (IndexError, KeyError, OverflowError, ValueError):
+                what = f"the log has an entry of kind {_NAMES[type(item)]!r} that this machine cannot take"
+                raise ReplayError(what, stamp) from None
 
     def close(self) -> None:
         """The run is over."""
+        self.log_begun()
         if self.recorder is not None:
             self.recorder.close(self._clock.now)

@@ -314,7 +314,7 @@ class Scheduler:
         if done:
             self.pass_over.discard(vcpu)
             self.begun.ended(vcpu)
-        outcome = None if isinstance(left, Pause) else self._handle(vcpu, left)
+        outcome = None if isinstance(left, Pause) else self._handle(vcpu, left, held=True)
         self.settle()
         if outcome is None and self._access.seen:
             return self._touched(stepped=True)
@@ -326,12 +326,15 @@ class Scheduler:
         self.settle()
         cpu = self._cpus[item.vcpu]
         start = cpu.ticks()
-        self._entry.begin(item, start)
+        left = self._entry.begin(item, start)
+        while isinstance(left, Kick) and cpu.ticks() == start:
+            left = self._entry.begin(item, start)
         self._access.finish(cpu.ticks())
-        if cpu.ticks() != start:
+        if not isinstance(left, Bpt | ExceptionExit | Unhandled | Unimplemented) or cpu.ticks() != start:
             raise ReplayError("the replay does not follow the log: nothing stops a tick", self._clock.now)
+        self.settle()
 
-    def _handle(self, vcpu: int, left: Exit) -> Outcome | None:
+    def _handle(self, vcpu: int, left: Exit, *, held: bool = False) -> Outcome | None:
         match left:
             case Deadline() | Kick() | Hlt() | Mtrap() | Tpr() | NmiWindow() | IrqWindow() | Wait():
                 return None
@@ -350,7 +353,8 @@ class Scheduler:
                 self._board.tsc_moved(vcpu)
                 return None
             case Bpt() | ExceptionExit() | Unhandled() | Unimplemented():
-                self.begun.note(vcpu, left)
+                began = self._clock.now if held else self._access.began(self._cpus[vcpu].ticks())
+                self.begun.note(vcpu, left, began)
                 return VcpuStopped(vcpu, left)
             case Caught() | Watch() | TripleFault():
                 return VcpuStopped(vcpu, left)

@@ -180,9 +180,12 @@ class Vm:
         return outcome
 
     def _hold(self, vcpu: int, count: int, masked: bool) -> None:
-        for _ in range(count):
+        cpu, stalled = self.vcpus[vcpu].cpu, 0
+        end = cpu.ticks() + count
+        while (start := cpu.ticks()) < end and stalled < 2:  # it may leave for what a debugger catches
             if self.hold_tick(vcpu, masked=masked) is None:
                 return
+            stalled = stalled + 1 if cpu.ticks() == start else 0
 
     def apply(self, item: Influence) -> int | None:
         """Carry out one influence; for `InputDoor`. What a port answers; whether an MSR took its value."""
@@ -203,7 +206,7 @@ class Vm:
             case BegunTick():
                 self.scheduler.begin_tick(item)
             case SwitchVcpu(vcpu):
-                self.scheduler.switch_to(vcpu)
+                self.scheduler.switch_to(self.vcpus[vcpu].index)
             case Advance(ticks):
                 self.scheduler.advance(ticks)
             case InjectEvent(vcpu, kind, vector, error, length):

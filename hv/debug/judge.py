@@ -113,7 +113,7 @@ class Judge:
         if self.vm.suspended is not None and not self._revived():
             if self.no_reboot or self.vm.suspended.reason is not SuspendReason.RESET:
                 return self.end(ending(self.vm.suspended))
-            self._reset_later()
+            self._reset_by_guest()
         for vcpu, record in enumerate(self.records):
             if record.stuck_at is not None:
                 stuck, record.stuck_at = record.stuck_at, None
@@ -195,11 +195,12 @@ class Judge:
             self.all_stop = True
             return Stop(StopReason.EVENT, vcpu + 1, text=f"vCPU {vcpu}: the guest resets the machine")
         if not self._revived():
-            self.vm.reset()
+            self._reset_by_guest()
         return None
 
-    def _reset_later(self) -> None:
-        """Reset a machine whose user was shown the state before, and may have changed it."""
+    def _reset_by_guest(self) -> None:
+        """The reset that the guest asked for. It is in the log: what a debugger does at this tick may come
+        before and after it."""
         if self.vm.door.replaying:
             self.vm.reset()
         else:
@@ -266,6 +267,7 @@ class Judge:
         due = [final for tick, final in self.limits if self.vm.clock.now >= tick]
         if not due:
             return None
+        self.vm.door.apply_due()
         self.limits.clear()
         self.quitting = due[0]
         return self._final(due[0], self.vm.scheduler.current, Kind.POWER_OFF)

@@ -28,7 +28,17 @@ from hv.debug.target import MachineTarget
 from hv.debug.target_settings import TargetSettings
 from hv.debug.target_shared import MachineLease
 from hv.inputlog import Recorder, Replay, make_header
-from hv.inputs import Advance, BegunTick, HeldTicks, Influence, InjectEvent, IrqHeld, IrqMask, SwitchVcpu
+from hv.inputs import (
+    Advance,
+    BegunTick,
+    HeldTicks,
+    Influence,
+    InjectEvent,
+    IrqHeld,
+    IrqMask,
+    MachineReset,
+    SwitchVcpu,
+)
 from tests.helpers.bare_target import Machine
 from tests.helpers.busy_machine import busy_machine
 from tests.helpers.effects import Effect, effect_of, effect_of_stream
@@ -71,8 +81,9 @@ COMMANDS: Final = {
     **dict.fromkeys(("in", "out", "write-msr", "pmemload", "reset"), Effect.WRITES),
 }
 """The effects of the commands that do more than read."""
-HELD_BACK: Final = (Advance, BegunTick, HeldTicks, InjectEvent, IrqHeld, IrqMask, SwitchVcpu)
-"""What runs without a write may leave in the log. An event is a caught one, delivered after others ran."""
+HELD_BACK: Final = (Advance, BegunTick, HeldTicks, InjectEvent, IrqHeld, IrqMask, MachineReset, SwitchVcpu)
+"""What runs without a write may leave in the log: an event is a caught one, delivered after others ran, a
+reset the guest's own."""
 _PATIENCE: Final = 50
 _ENDS: Final = Ending(STATUS_OK, "the fuzzer has seen enough")
 

@@ -9,7 +9,17 @@ from queue import SimpleQueue
 
 import pytest
 
-from gdbstub.target import BreakpointKind, Event, Stop
+from gdbstub.target import (
+    BreakpointKind,
+    Event,
+    Exited,
+    ResumePlan,
+    Step,
+    StepRange,
+    Stop,
+    StopReason,
+    ThreadAction,
+)
 from hv.debug.breakpoints import ExecutionPoint
 from hv.debug.catch import parse
 from hv.debug.plans import FREE_RUN
@@ -17,7 +27,7 @@ from hv.debug.run_control import RunControl
 from hv.engines.base import AddressSpace
 from hv.errors import ReplayError
 from hv.inputlog import Replay
-from hv.inputs import BegunTick, Influence, MemoryWrite, RegisterWrite
+from hv.inputs import BegunTick, Influence, MemoryWrite, RegisterWrite, SwitchVcpu
 from hv.outcomes import Goal
 from hv.vm import Vm
 from tests.helpers.machine_fuzzer import Log, run_to
@@ -35,6 +45,8 @@ MSR_REFUSED = f"mov $0x12345, %ecx\n wrmsr\n{LOOP}"
 UD_NESTED = BREAK_GATE.format(GATES + 16 * 6 + 2) + f"ud2\n{LOOP}"
 INT3_NESTED = BREAK_GATE.format(GATES + 16 * 3 + 2) + f"int3\n{LOOP}"
 DOUBLE = BREAK_GATE.format(GATES + 16 * 13 + 2) + MSR_REFUSED
+DEVICE_READ = f"mov $0x180000, %esi\n nop\n mov (%rsi), %ss\n{LOOP}"  # no such selector: #GP behind the read
+RESETS = f"mov $1, %al\n nop\n out %al, $0xf5\n{LOOP}"
 TIMER_NESTED = BREAK_GATE.format(GATES + 16 * 0x20 + 2) + PERIODIC + f"sti\n{LOOP}"
 
 
@@ -57,10 +69,10 @@ class Session:
     log: Log
     control: RunControl
 
-    def next_stop(self) -> Stop:
+    def next_stop(self, plan: ResumePlan = FREE_RUN) -> Stop:
         """Run on to a stop."""
         events: SimpleQueue[Event] = SimpleQueue()
-        event = self.control.resume(FREE_RUN, events.put) or events.get()
+        event = self.control.resume(plan, events.put) or events.get()
         assert isinstance(event, Stop)
         return event
 
@@ -86,11 +98,16 @@ def session(source: str, *catches: str, at: int | None = None) -> Session:
     return Session(vm, log, control)
 
 
-def replayed(source: str, items: Sequence[tuple[int, Influence]]) -> tuple[int, str]:
-    """The state at the goal of a machine to which only happens what is in a log."""
+def replay(source: str, items: Sequence[tuple[int, Influence]], end: int | None = None) -> RunControl:
+    """A machine before its first instruction to which only happens what is in a log."""
     vm, _ = timer_machine(source)
-    vm.door.replay = Replay(HEADER, list(items), None)
-    return run_to(RunControl(vm), GOAL)
+    vm.door.replay = Replay(HEADER, list(items), end)
+    return RunControl(vm)
+
+
+def replayed(source: str, items: Sequence[tuple[int, Influence]]) -> tuple[int, str]:
+    """Its state at the goal."""
+    return run_to(replay(source, items), GOAL)
 
 
 def test_a_jump_away_from_a_breakpoint() -> None:
@@ -109,7 +126,7 @@ def test_a_stop_that_changes_nothing_is_not_in_the_log() -> None:
     assert made.log.items == []
 
 
-@pytest.mark.parametrize("source", [MOVE_FAULTS, MSR_REFUSED])
+@pytest.mark.parametrize("source", [MOVE_FAULTS, MSR_REFUSED, DEVICE_READ])
 def test_a_jump_away_from_an_instruction_that_was_tried(source: str) -> None:
     made = session(source, "exception")
     made.next_stop()
@@ -173,3 +190,77 @@ def test_a_tick_that_nothing_stops_is_an_error_of_the_replay() -> None:
     vm.door.replay = Replay(HEADER, [(0, BegunTick(0, False, 0xFFFFFFFF, False, False))], None)
     with pytest.raises(ReplayError, match="does not follow the log"):
         vm.run(Goal(until=10))
+
+
+def test_a_device_that_was_read_is_read_once() -> None:
+    """A masked range step leaves a change of the mask in the log, and nothing else happens to the guest."""
+    made = session(DEVICE_READ, "exception")
+    plan = ResumePlan((ThreadAction(StepRange(CODE, CODE + 0x100), 1),))
+    assert made.next_stop(plan).text.startswith("vCPU 0: #GP")
+    assert made.end() == replayed(DEVICE_READ, made.log.items)
+
+
+def test_changes_before_and_behind_a_reset_by_the_guest() -> None:
+    made = session(RESETS, at=CODE)
+    made.next_stop()
+    step = ResumePlan((ThreadAction(Step(), 1),))
+    while made.next_stop(step).reason is StopReason.STEP:
+        made.vm.door.submit(MemoryWrite(0x2F000, b"lost"))
+    assert made.vm.vcpus[0].get("rip") == CODE
+    made.vm.door.submit(MemoryWrite(0x2F008, b"kept"))
+    made.vm.door.submit(to_loop(RESETS))
+    assert made.end() == replayed(RESETS, made.log.items)
+    assert made.vm.memory.read(0x2F000, 12) == bytes(8) + b"kept"
+
+
+def test_a_request_while_the_tick_is_begun() -> None:
+    made = session(TO_FAR, at=FAR)
+    made.next_stop()
+    made.vm.door.submit(to_loop(TO_FAR))
+    control = replay(TO_FAR, made.log.items)
+    run_to(control, made.vm.clock.now - 1)
+    begin = control.vm.scheduler.begin_tick
+
+    def kicked(item: BegunTick) -> None:
+        control.vm.scheduler.request_stop()
+        begin(item)
+
+    control.vm.scheduler.begin_tick = kicked  # type: ignore[method-assign]
+    assert run_to(control, GOAL) == made.end()
+
+
+def test_a_replay_whose_user_catches_the_change_of_a_mode() -> None:
+    made = session(TO_FAR, at=FAR)
+    made.next_stop()
+    size = made.vm.vcpus[0].cpu.register_size("cs_attr") or 0
+    for attributes in (0xC09B, 0xA09B):  # to 32-bit code and back
+        made.control.write_registers(0, (("cs_attr", attributes.to_bytes(size, "little")),))
+        made.vm.door.submit(to_loop(TO_FAR))
+    final = made.end()
+    control = replay(TO_FAR, made.log.items)
+    control.debugged = True
+    control.catches.add(parse(["mode"]))
+    assert run_to(control, GOAL) == final
+
+
+@pytest.mark.parametrize("changes", [[], [MemoryWrite(0x2F000, b"seen")]])
+def test_the_end_at_a_breakpoint(changes: list[Influence]) -> None:
+    made = session(TO_FAR, at=FAR)
+    made.next_stop()
+    for item in changes:
+        made.vm.door.submit(item)
+    made.control.quit(0, "enough")
+    final = made.vm.state_hash()
+    made.vm.door.close()
+    control = replay(TO_FAR, made.log.items, made.vm.clock.now)
+    events: SimpleQueue[Event] = SimpleQueue()
+    assert isinstance(control.resume(FREE_RUN, events.put) or events.get(), Exited)
+    assert control.vm.state_hash() == final
+
+
+@pytest.mark.parametrize(
+    "item", [BegunTick(5, True, 0, False, False), BegunTick(0, False, 1 << 40, False, False), SwitchVcpu(7)]
+)
+def test_what_a_machine_cannot_take_is_an_error_of_the_replay(item: Influence) -> None:
+    with pytest.raises(ReplayError, match="cannot take at tick 0"):
+        replay(LOOP, [(0, item)]).vm.run(Goal(until=10))
