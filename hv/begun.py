@@ -41,7 +41,7 @@ class BegunTicks:
         passing = vcpu in self._passing
         self._passing.discard(vcpu)
         item = BegunTick(vcpu, fetched, control.exception_exit, bool(control.bpt_exit), passing)
-        if (began, item) not in self._items[-1:]:
+        if passing or (began, item) not in self._items[-1:]:  # beyond one exception there may be the next
             self._items.append((began, item))
 
     def add(self, item: Begun) -> None:

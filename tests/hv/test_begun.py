@@ -45,6 +45,7 @@ MSR_REFUSED = f"mov $0x12345, %ecx\n wrmsr\n{LOOP}"
 UD_NESTED = BREAK_GATE.format(GATES + 16 * 6 + 2) + f"ud2\n{LOOP}"
 INT3_NESTED = BREAK_GATE.format(GATES + 16 * 3 + 2) + f"int3\n{LOOP}"
 DOUBLE = BREAK_GATE.format(GATES + 16 * 13 + 2) + MSR_REFUSED
+TRIPLE = BREAK_GATE.format(GATES + 16 * 8 + 2) + DOUBLE
 DEVICE_READ = f"mov $0x180000, %esi\n nop\n mov (%rsi), %ss\n{LOOP}"  # no such selector: #GP behind the read
 RESETS = f"mov $1, %al\n nop\n out %al, $0xf5\n{LOOP}"
 TIMER_NESTED = BREAK_GATE.format(GATES + 16 * 0x20 + 2) + PERIODIC + f"sti\n{LOOP}"
@@ -155,6 +156,15 @@ def test_a_change_in_the_middle_of_a_delivery(source: str, vector: int, catch: s
     changes: dict[str, Influence] = {"mend": gate(vector), "move": to_loop(source), "none": unseen}
     made.vm.door.submit(changes[change])
     assert made.end() == replayed(source, made.log.items)
+
+
+def test_a_change_when_a_double_fault_is_stopped_again() -> None:
+    """The event in flight is the double fault then: to mend the first gate is too late."""
+    made = session(TRIPLE, "exception")
+    while "in the delivery of vector 8" not in made.next_stop().text:
+        pass
+    made.vm.door.submit(gate(13))
+    assert made.end() == replayed(TRIPLE, made.log.items)
 
 
 def test_breakpoint_and_fault_at_one_instruction() -> None:
