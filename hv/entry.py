@@ -121,12 +121,8 @@ class Entry:
         before = control.exception_exit, control.bpt_exit, control.catch_events
         (self._pass_over.discard if item.fetched else self._pass_over.add)(item.vcpu)
         try:
-            control.exception_exit, control.bpt_exit, control.catch_events = (
-                item.exceptions,
-                int(item.int3),
-                0,
-            )
-            control.pass_exception = int(item.passing)
+            control.exception_exit, control.bpt_exit = item.exceptions, int(item.int3)
+            control.pass_exception, control.catch_events = int(item.passing), 0
             if item.fetched:
                 self._engine.add_breakpoint(_HERE, AddressSpace.LINEAR, read_int(cpu, "linear_pc"))
             return self.enter(item.vcpu, start, start + 1, Goal())
