@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from hv.clock import MachineClock
 from hv.engines.base import EngineCpu
 from hv.exits import Bpt, BptSource, ExceptionExit, Unhandled, Unimplemented
 from hv.inputs import BegunTick, InjectEvent, RegisterWrite
@@ -23,9 +22,8 @@ Begun: TypeAlias = BegunTick | InjectEvent | RegisterWrite
 class BegunTicks:
     """The begun ticks of one machine that are not in its log."""
 
-    def __init__(self, cpus: Sequence[EngineCpu], clock: MachineClock) -> None:
+    def __init__(self, cpus: Sequence[EngineCpu]) -> None:
         self._cpus = cpus
-        self._clock = clock
         self._items: list[tuple[int, Begun]] = []
         self._passing: set[int] = set()
 
@@ -42,11 +40,11 @@ class BegunTicks:
         self._passing.discard(vcpu)
         item = BegunTick(vcpu, fetched, control.exception_exit, bool(control.bpt_exit), passing)
         if passing or (began, item) not in self._items[-1:]:  # beyond one exception there may be the next
-            self._items.append((began, item))
+            self.add(began, item)
 
-    def add(self, item: Begun) -> None:
-        """`item` happens, and will again by itself if nothing comes before the tick is done."""
-        self._items.append((self._clock.now, item))
+    def add(self, tick: int, item: Begun) -> None:
+        """`item` happens at machine tick `tick`, and will again by itself if nothing comes before its end."""
+        self._items.append((tick, item))
 
     def holds(self, vcpu: int) -> bool:
         """Whether `vcpu` has begun a tick that the log does not know of."""

@@ -115,17 +115,21 @@ class Entry:
             control.mask_hwintr = control.skip_breakpoint = 0
 
     def begin(self, item: BegunTick, start: int) -> Exit:
-        """Do as much of a tick as was done when it was begun; `Kick` when a request came before anything."""
+        """Do as much of a tick as was done when it was begun."""
         cpu, passed_over = self._cpus[item.vcpu], item.vcpu in self._pass_over
         control = cpu.control
         before = control.exception_exit, control.bpt_exit, control.catch_events
         (self._pass_over.discard if item.fetched else self._pass_over.add)(item.vcpu)
         try:
             control.exception_exit, control.bpt_exit = item.exceptions, int(item.int3)
-            control.pass_exception, control.catch_events = int(item.passing), 0
+            control.catch_events = 0
             if item.fetched:
                 self._engine.add_breakpoint(_HERE, AddressSpace.LINEAR, read_int(cpu, "linear_pc"))
-            return self.enter(item.vcpu, start, start + 1, Goal())
+            while True:  # a request to stop may come before anything
+                control.pass_exception = int(item.passing)
+                left = self.enter(item.vcpu, start, start + 1, Goal())
+                if not isinstance(left, Kick) or cpu.ticks() != start:
+                    return left
         finally:
             control.exception_exit, control.bpt_exit, control.catch_events = before
             (self._pass_over.add if passed_over else self._pass_over.discard)(item.vcpu)

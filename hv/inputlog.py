@@ -251,29 +251,30 @@ class InputDoor:
         tick = self._clock.now
         self.passed += 1
         answer = self._apply(item)
-        if self.recorder is not None:
-            self.recorder.add(tick, item)
+        self._record(tick, item)
         return answer
 
     def apply_within(self, item: Begun) -> None:
         """Apply `item`, part of a tick that is begun; recorded if that is, now or before it ends."""
         self._apply(item)
-        if self.recorder is None or self._begun.holds(item.vcpu):
-            self._begun.add(item)
+        if self._begun.holds(item.vcpu):
+            self._begun.add(self._clock.now, item)
         else:
-            self.recorder.add(self._clock.now, item)
+            self._record(self._clock.now, item)
 
     def log_begun(self) -> None:
         """Record the ticks that are begun: something else is about to happen before they are done."""
         for tick, item in self._begun.take():
-            if self.recorder is not None:
-                self.recorder.add(tick, item)
+            self._record(tick, item)
 
     def note(self, item: Influence) -> None:
         """Record `item`, which was carried out at the present tick, after `log_begun`. Not in a replay."""
         self.passed += 1
+        self._record(self._clock.now, item)
+
+    def _record(self, tick: int, item: Influence) -> None:
         if self.recorder is not None:
-            self.recorder.add(self._clock.now, item)
+            self.recorder.add(tick, item)
 
     def next_stamp(self) -> int | None:
         """The machine tick at which the replay must look in again."""

@@ -327,8 +327,6 @@ class Scheduler:
         cpu = self._cpus[item.vcpu]
         start = cpu.ticks()
         left = self._entry.begin(item, start)
-        while isinstance(left, Kick) and cpu.ticks() == start:
-            left = self._entry.begin(item, start)
         self._access.finish(cpu.ticks())
         if not isinstance(left, Bpt | ExceptionExit | Unhandled | Unimplemented) or cpu.ticks() != start:
             raise ReplayError("the replay does not follow the log: nothing stops a tick", self._clock.now)

@@ -90,7 +90,7 @@ class Vm:
         self.board = parts.board
         self.memory = parts.memory
         self.vcpus = [Vcpu(index, cpu, parts.board) for index, cpu in enumerate(parts.cpus)]
-        begun = BegunTicks(parts.cpus, parts.board.clock)
+        begun = BegunTicks(parts.cpus)
         self.door = InputDoor(parts.board.clock, self.apply, begun, recorder=recorder, replay=replay)
         self.scheduler = Scheduler(
             parts.engine,
