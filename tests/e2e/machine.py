@@ -156,6 +156,14 @@ class Machine:
 DEMO_PROMPT: Final = "demo> "
 
 
+def final_state(machine: Machine, status: int) -> str:
+    """The state hash and the tick that `--stats` prints at the end, which must have `status`."""
+    assert machine.wait() == status
+    found = re.search(r"state [0-9a-f]{64} at tick \d+", machine.messages.join())
+    assert found is not None
+    return found.group()
+
+
 def demo_command(machine: Machine, line: str) -> str:
     """Type `line` at the demo guest's prompt; what it printed before the next prompt."""
     machine.type(f"{line}\r")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Debug, StartGdb, StartMachine
-from tests.e2e.machine import DEMO_PROMPT, Machine, demo_command
+from tests.e2e.machine import DEMO_PROMPT, demo_command, final_state
 from tests.helpers import system_guest
 
 
@@ -65,14 +65,6 @@ def test_steps_with_timers_held_take_no_time(debug: Debug) -> None:
     assert gdb("monitor info time") != before
 
 
-def final_state(machine: Machine) -> str:
-    """The state hash and the tick that `--stats` prints at the end."""
-    assert machine.wait() == 1  # the guest wrote 0 to port F4h
-    found = re.search(r"state [0-9a-f]{64} at tick \d+", machine.messages.join())
-    assert found is not None
-    return found.group()
-
-
 @pytest.mark.parametrize(
     ("guest", "catches", "nested"),
     [
@@ -92,7 +84,9 @@ def test_caught_exceptions_leave_the_guest_as_it_is(
 ) -> None:
     """Also those that the delivery of another event raises: "#DF 13" is a double fault out of a #GP."""
     image = system_guest.build(guest, tmp_path)
-    undisturbed = final_state(run(str(image), "--stats", closed_input=True))
+    undisturbed = final_state(
+        run(str(image), "--stats", closed_input=True), 1
+    )  # the guest wrote 0 to port F4h
     machine = run(str(image), "--stats", "--gdb", "127.0.0.1:0")
     debugger = gdb()
     debugger(f"target remote {machine.address()}")
@@ -106,7 +100,7 @@ def test_caught_exceptions_leave_the_guest_as_it_is(
         reasons[stop.reason] += 1
         if stop.reason.startswith("exited"):
             break
-    assert final_state(machine) == undisturbed
+    assert final_state(machine, 1) == undisturbed
     assert reasons["signal-received"] > 10
     assert reasons["end-stepping-range"] > 10
     said = re.findall(r"vCPU 0: (#\w+) at .* in the delivery of vector (\d+)", debugger.output)

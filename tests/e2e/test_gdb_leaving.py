@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Debug, StartGdb, StartMachine
 from tests.e2e.gdb_driver import Gdb, GdbError, run_batch
-from tests.e2e.machine import DEMO_PROMPT, Machine, demo_command
+from tests.e2e.machine import DEMO_PROMPT, Machine, demo_command, final_state
 
 RUBBISH_SIZE = 100 << 20
 
@@ -259,23 +259,16 @@ def test_strangers_change_nothing_before_the_first_instruction(run: StartMachine
     still_answers(machine)
 
 
-def final_state(machine: Machine) -> str:
-    """The tick and the state hash that `--stats` prints at the end."""
-    assert machine.wait() == 4  # the end by --max-ticks
-    found = re.search(r"state [0-9a-f]{64} at tick \d+", machine.messages.join())
-    assert found is not None
-    return found.group()
-
-
 # 40 s of the guest's time, most of it idle: it lasts seconds.
 BOUNDED = ("-c", "2", "--max-ticks", "40_000_000_000", "--stats")
+BOUNDED_STATUS = 4  # the end by --max-ticks
 
 
 @pytest.fixture(scope="module")
 def undisturbed() -> str:
     """How a run of `BOUNDED` ends when nobody looks."""
     with Machine(*BOUNDED) as machine:
-        return final_state(machine)
+        return final_state(machine, BOUNDED_STATUS)
 
 
 def test_strangers_change_nothing_in_a_running_guest(run: StartMachine, undisturbed: str) -> None:
@@ -285,7 +278,7 @@ def test_strangers_change_nothing_in_a_running_guest(run: StartMachine, undistur
     for stranger in STRANGERS:
         stranger(port)
         assert machine.alive
-    assert final_state(machine) == undisturbed
+    assert final_state(machine, BOUNDED_STATUS) == undisturbed
 
 
 def test_looking_stepping_and_stopping_change_nothing_in_the_guest(
@@ -317,7 +310,7 @@ def test_looking_stepping_and_stopping_change_nothing_in_the_guest(
         debugger.begin("continue")
     debugger.interrupt()
     debugger("detach")
-    assert final_state(machine) == undisturbed
+    assert final_state(machine, BOUNDED_STATUS) == undisturbed
 
 
 def test_garbage_after_attaching_ends_that_session_only(run: StartMachine, gdb: StartGdb) -> None:

@@ -1,20 +1,11 @@
 """Sessions of stock gdb that change the guest at its stops, recorded and replayed to the same state."""
 
 import itertools
-import re
 from pathlib import Path
 
 from tests.e2e.conftest import StartGdb, StartMachine
-from tests.e2e.machine import DEMO_PROMPT, Machine
+from tests.e2e.machine import DEMO_PROMPT, final_state
 from tests.helpers import system_guest
-
-
-def final_state(machine: Machine, status: int) -> str:
-    """The state hash and the tick that `--stats` prints at the end."""
-    assert machine.wait() == status
-    found = re.search(r"state [0-9a-f]{64} at tick \d+", machine.messages.join())
-    assert found is not None
-    return found.group()
 
 
 def test_calls_into_the_guest_and_jumps(
