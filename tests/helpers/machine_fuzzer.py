@@ -129,15 +129,20 @@ class RecordedTarget(MachineTarget):
         await super().detach(how)
 
 
+def leave(control: RunControl) -> None:
+    """The debugger goes, with all it has set."""
+    control.debugged = False
+    for point in list(control.points):
+        control.points.delete(point.number)
+    control.catches.remove(None)
+
+
 def stand_still(control: RunControl) -> None:
     """Wait until the machine stands, and leave nothing of debugging on it."""
     stood = threading.Event()
     if control.stop_free_run(lambda event: stood.set()):
         stood.wait()
-    control.debugged = False
-    for point in list(control.points):
-        control.points.delete(point.number)
-    control.catches.remove(None)
+    leave(control)
 
 
 def run_to(control: RunControl, tick: int) -> tuple[int, str]:

@@ -35,7 +35,7 @@ from hv.inputlog import Replay, make_header
 from hv.inputs import ConsoleInput, Influence, MemoryWrite, PortAccess
 from hv.outcomes import Idle, Kicked, Outcome, Reached
 from tests.helpers.busy_machine import busy_machine
-from tests.helpers.machine_fuzzer import Log, run_to
+from tests.helpers.machine_fuzzer import Log, leave, run_to
 from tests.helpers.timer_machine import CODE, PERIODIC, timer_machine
 
 CATCHES: Final = (
@@ -243,14 +243,6 @@ def watch(control: RunControl, rng: random.Random, places: list[int]) -> None:
     for _ in range(rng.randrange(4)):
         point = ExecutionPoint(AddressSpace.LINEAR, rng.choice(places))
         control.points.add(1, point, BreakpointKind.SOFTWARE)
-
-
-def leave(control: RunControl) -> None:
-    """The debugger goes, with all it has set."""
-    control.debugged = False
-    for point in list(control.points):
-        control.points.delete(point.number)
-    control.catches.remove(None)
 
 
 def close(control: RunControl) -> None:

@@ -30,7 +30,7 @@ from hv.inputlog import Replay
 from hv.inputs import BegunTick, Influence, MemoryWrite, RegisterWrite, SwitchVcpu
 from hv.outcomes import Goal
 from hv.vm import Vm
-from tests.helpers.machine_fuzzer import Log, run_to
+from tests.helpers.machine_fuzzer import Log, leave, run_to
 from tests.helpers.timer_machine import CODE, HEADER, PERIODIC, assemble, timer_machine
 
 FAR = 0x40000  # on a page that nothing has touched
@@ -79,10 +79,7 @@ class Session:
 
     def end(self) -> tuple[int, str]:
         """The state at the goal, after the debugger has gone."""
-        self.control.debugged = False
-        for point in list(self.control.points):
-            self.control.points.delete(point.number)
-        self.control.catches.remove(None)
+        leave(self.control)
         return run_to(self.control, GOAL)
 
 
@@ -196,10 +193,9 @@ def test_a_kick_leaves_nothing_begun() -> None:
 
 
 def test_a_tick_that_nothing_stops_is_an_error_of_the_replay() -> None:
-    vm, _ = timer_machine(LOOP)
-    vm.door.replay = Replay(HEADER, [(0, BegunTick(0, False, 0xFFFFFFFF, False, False))], None)
+    begun = BegunTick(0, False, 0xFFFFFFFF, False, False)
     with pytest.raises(ReplayError, match="does not follow the log"):
-        vm.run(Goal(until=10))
+        replay(LOOP, [(0, begun)]).vm.run(Goal(until=10))
 
 
 def test_a_device_that_was_read_is_read_once() -> None:
