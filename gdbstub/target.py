@@ -31,11 +31,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from gdbstub.description import Description
 from gdbstub.predicate import Program
 from gdbstub.signals import Signal
+
+if TYPE_CHECKING:
+    from gdbstub.description import Description  # 15 ms that a machine without a debugger need not wait
 
 
 class StopReason(enum.Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from gdbstub.arch.x86_64 import VECTOR_SIGNALS
+from gdbstub.arch.x86_vectors import VECTOR_SIGNALS
 from gdbstub.signals import Signal
 from gdbstub.target import Stop, StopReason
 from hv.debug.catch import Catch, CatchTable, Kind, events_of

@@ -4,7 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gdbstub.arch.x86_64 import VECTOR_SIGNALS, x86_64
+from gdbstub.arch.x86_64 import x86_64
+from gdbstub.arch.x86_vectors import VECTOR_SIGNALS
 from gdbstub.description import Description, Feature, Register
 
 # gdb's order of the core feature for 64 bits, from its manual's "i386 Features".

@@ -257,3 +257,12 @@ def test_the_debug_server_leaves_the_guest_alone_until_a_packet_comes(tmp_path: 
             assert reply(client).startswith(b"$W07")
         assert process.wait(TIMEOUT_S) == 7
     assert not path.exists()
+
+
+def test_a_run_without_a_debugger_loads_no_debug_server() -> None:
+    """It would be a tenth of the time to the guest's first instruction."""
+    loaded = "import sys, hv.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert "gdbstub.target" in modules
+    assert not {"gdbstub.description", "gdbstub.server", "hv.debug.server", "xml.sax"} & set(modules)
