@@ -47,6 +47,7 @@ MAX_CONSOLE = 1 << 22
 """Bytes of console output that may wait to be sent."""
 DEFAULT_TRACE_SIZE = 1 << 16
 """Bytes of branch trace until the client names another size."""
+_OPENING = b"qSupported"
 _UNSAID = 1 << 14
 _REMEMBERED = 16
 _CACHED = 256
@@ -171,6 +172,7 @@ class Session:
         self._held_size = 0
         self._output: list[bytes] = []
         self._last_frame = b""
+        self._opening: bytes | None = b""  # the first packet, until the client has seen an answer
 
     def advance(self, step: Step) -> None:
         """Take one step of `TRANSITIONS`. Raises StubError for one that is not there."""
@@ -228,13 +230,28 @@ class Session:
 
     def receive_data(self, data: bytes | bytearray) -> None:
         """Add bytes from the client. Raises ProtocolError when too many packets wait already."""
-        payload = self._decoder.receive_packet(data)
+        payload = None if self._opening is not None else self._decoder.receive_packet(data)
         if payload is None:
             self._decoder.receive_data(data)
         else:
             if self._acknowledge:
                 self._queue(b"+")
             self._hold(payload)
+
+    def _repeats_opening(self, payload: bytes) -> bool:
+        """Whether `payload` is the first packet once more, sent before its answer could come.
+
+        gdb repeats a packet that is not acknowledged within its `remotetimeout` of 2 seconds; a server that
+        it starts itself, on a pipe, may take longer. A second answer would be taken for that to the next
+        packet, and so on for ever.
+        """
+        if self._opening == b"" and payload.startswith(_OPENING):
+            self._opening = payload
+            return False
+        if payload == self._opening:
+            return True
+        self._opening = None
+        return False
 
     def _hold(self, payload: bytes) -> None:
         self._held.append(payload)
@@ -277,9 +294,13 @@ class Session:
         """Acknowledge `unit`; the payload if it is a packet."""
         match unit:
             case framing.Packet(payload):
+                if self._opening is not None and self._repeats_opening(payload):
+                    return None
                 if self._acknowledge:
                     self._queue(b"+")
                 return payload
+            case framing.Ack() if self._opening:
+                self._opening = None
             case framing.BadPacket() if self._acknowledge:
                 self._queue(b"-")
             case framing.Nack() if self._acknowledge:

@@ -123,9 +123,8 @@ async def _(c: Context) -> None:
         if b"ReverseStep+" not in c.features:
             await c.client.send(payload)
     await trio.sleep(0.2)
-    with trio.fail_after(2):
-        while not (await c.client.request(b"?")).startswith((b"T", b"S")):
-            pass
+    while not (await c.client.request(b"?")).startswith((b"T", b"S")):
+        pass
 
 
 @case("hostile packets do no harm")
@@ -147,23 +146,23 @@ async def _(c: Context) -> None:
 async def _(c: Context) -> None:
     stream = await _fresh(c)
     await stream.send_all(b"+$qC#00")
-    with trio.fail_after(2):
-        answer = b""
-        while b"-" not in answer:
-            answer += await stream.receive_some(100)
+    answer = b""
+    while b"-" not in answer:
+        data = await stream.receive_some(100)
+        assert data, "the connection was closed"
+        answer += data
 
 
 async def _fresh(c: Context) -> trio.abc.Stream:
     """The stream of a client of its own, after the first has left."""
     await c.client.aclose()
-    with trio.fail_after(3):
-        while True:
-            try:
-                return await c.subject.stream()
-            except OSError:
-                if c.server.name == "gdbserver":
-                    raise UnsupportedError from None
-                await trio.sleep(0.05)
+    while True:
+        try:
+            return await c.subject.stream()
+        except OSError:
+            if c.server.name == "gdbserver":
+                raise UnsupportedError from None
+            await trio.sleep(0.05)
 
 
 # --- registers and memory ---------------------------------------------------------------------------
@@ -552,9 +551,8 @@ async def _(c: Context) -> None:
 @case("a second client gets an answer or is closed")
 async def _(c: Context) -> None:
     try:
-        with trio.fail_after(2):
-            other = await c.subject.client()
-            await other.request(b"?")
+        other = await c.subject.client()
+        await other.request(b"?")
     except (ConnectionLostError, OSError):
         return
 
@@ -569,5 +567,4 @@ async def _(c: Context) -> None:
 async def _(c: Context) -> None:
     stream = await _fresh(c)
     await stream.send_all(b"+" + framing.frame(b"qC"))
-    with trio.fail_after(3):
-        assert (await stream.receive_some(1)) == b"+"
+    assert (await stream.receive_some(1)) == b"+"

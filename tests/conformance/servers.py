@@ -17,13 +17,13 @@ from pathlib import Path
 import trio
 
 from gdbstub.client import Client
+from tests.helpers.patience import HANG_S
 
 # nop; inc eax; mov [rdi],al; nop; mov al,[rdi]; jmp to the inc (16 bits: ax, [bx])
 PROGRAM = bytes.fromhex("90 ffc0 8807 90 8a07 ebf7")
 RAX, RBX, RDI, RIP = 0, 1, 5, 16
 STORE, AFTER_STORE, LOAD, JUMP = 3, 5, 6, 8
 """Offsets of instructions in the program."""
-START_S = 10.0
 ROOT = Path(__file__).parents[2]
 SOURCE = """
 .globl _start
@@ -172,6 +172,6 @@ def _listens(port: int) -> bool:
 
 
 async def _wait_listening(port: int) -> None:
-    with trio.fail_after(START_S):
+    with trio.fail_after(HANG_S):
         while not _listens(port):  # noqa: ASYNC110  (nothing tells when another process listens)
             await trio.sleep(0.01)

@@ -8,6 +8,7 @@ from tests.conformance.cases import CASES
 from tests.conformance.report import DOCUMENT
 from tests.conformance.servers import SERVERS
 from tests.conformance.suite import Cell, run_case
+from tests.helpers.patience import HANG_S
 
 OURS = SERVERS[0]
 OTHERS = SERVERS[1:]
@@ -15,7 +16,7 @@ OTHERS = SERVERS[1:]
 
 @pytest.mark.parametrize("name", CASES)
 async def test_our_server(name: str, tmp_path: Path) -> None:
-    assert await run_case(OURS, name, tmp_path) == (Cell.PASS, "")
+    assert await run_case(OURS, name, tmp_path, HANG_S) == (Cell.PASS, "")
 
 
 @pytest.mark.parametrize("server", OTHERS, ids=lambda server: server.name)
@@ -26,7 +27,7 @@ async def test_our_server(name: str, tmp_path: Path) -> None:
 async def test_the_suite_is_neutral(server: object, name: str, tmp_path: Path) -> None:
     """Other servers get through it, too, or fail for the reason that the document shows."""
     assert server in OTHERS
-    cell, why = await run_case(next(s for s in OTHERS if s is server), name, tmp_path)
+    cell, why = await run_case(next(s for s in OTHERS if s is server), name, tmp_path, HANG_S)
     assert cell.value == documented(next(s.name for s in OTHERS if s is server), name), why
 
 

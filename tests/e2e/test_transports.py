@@ -68,6 +68,17 @@ def test_gdb_starts_hv_on_a_pipe(gdb: StartGdb, demo_elf: Path) -> None:
     assert debugger.quit() == 0
 
 
+def test_gdb_waits_for_an_hv_that_starts_slowly(demo_elf: Path) -> None:
+    """It asks again meanwhile, and must not hear an answer for each time."""
+    command = shlex.join(hv_command("run", "--gdb", "stdio"))
+    status, text = run_batch(
+        ["set remotetimeout 1", f"target remote | sleep 2.5; exec {command}", "hbreak kmain", "continue"],
+        str(demo_elf),
+    )
+    assert status == 0, text
+    assert "Breakpoint 1, kmain" in text
+
+
 def test_the_guest_ends_with_its_pipe(tmp_path: Path) -> None:
     """Nobody can come back to a guest on a pipe, so it does not stay behind."""
     log = tmp_path / "serial.log"

@@ -80,6 +80,27 @@ def test_a_minus_brings_the_last_reply_again() -> None:
     assert session.take_output() == b"$S05#b8"
 
 
+def test_an_opening_that_is_repeated_before_its_answer_is_answered_once() -> None:
+    """gdb repeats it every two seconds to a server that is slow to start."""
+    session, opening = Session(), frame(b"qSupported:swbreak+")
+    session.receive_data(b"+" + opening + opening)
+    assert isinstance(session.next_event(), rq.Supported)
+    assert session.next_event() is None
+    session.send(Raw(b"PacketSize=1000"))
+    session.receive_data(opening)
+    assert session.next_event() is None
+    assert session.take_output() == b"+" + frame(b"PacketSize=1000")
+    session.receive_data(b"+" + opening)
+    assert isinstance(session.next_event(), rq.Supported)
+
+
+def test_another_packet_ends_the_opening() -> None:
+    session = Session()
+    for payload in (b"qSupported", b"?", b"qSupported", b"qSupported"):
+        session.receive_data(frame(payload))
+        assert session.next_event() is not None
+
+
 def test_in_no_ack_mode_nothing_is_acknowledged_or_verified() -> None:
     session = attached()
     session.stop_acknowledging()
