@@ -92,6 +92,17 @@ static void remember(accel_cpu *c, struct link *l, int which, struct block *b) {
     c->jump[i].key = c->run_key;
 }
 
+/* Whether an instruction that ended its block, and may have changed anything, leaves nothing to do at the boundary behind it: all
+ * that boundary() and execute() look at. PAUSE brings the deadline nearer, perhaps into the slice. */
+static bool calm(const accel_cpu *c) {
+    const accel_control *k = &c->ctl;
+    u32 due = c->attention | c->shadow | c->mtrap_due | c->answer_count | k->inflight_valid | k->inject_valid | k->nmi_pending |
+              k->nmi_window | k->irq_window | k->intr_line | k->activity | k->monitor_trap | k->step_range | (c->flags & (F_TF | F_RF)) |
+              k->catch_events | c->m->dma_count | c->m->woken;
+    bool fits = c->ticks + (u64)c->slice <= c->until;
+    return !due && fits && !c->pending_dbg && !k->tpr_threshold && !atomic_load_explicit(&c->stop, memory_order_relaxed);
+}
+
 /* Whether all of b, at c->rip, lies in the step range. */
 static bool range_holds(const accel_cpu *c, const struct block *b) { return in_range(c) && b->bytes <= c->ctl.step_end - c->rip; }
 
@@ -138,6 +149,11 @@ int run_slice(accel_cpu *c, bool single) {
         case LEAVE_BUDGET:
             if (c->budget == 0 || more) return LEAVE_BUDGET;
             c->run_key |= K_SINGLE;
+            break;
+        case LEAVE_TO:
+            if (c->budget == 0 || single || (c->run_key & (K_TRACE | K_RANGE)) || !calm(c)) return LEAVE_TO;
+            c->run_key = c->key;
+            c->skip_now = c->tf_after = 0;
             break;
         case LEAVE_STALE: break;
         default: return c->leave;
