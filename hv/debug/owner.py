@@ -30,6 +30,7 @@ class Owner:
         self._queue: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._job: Job | None = None
         self._closing = False
+        self._woken = False  # since the last wait: whoever wakes may come just before it
         self._thread: threading.Thread | None = None
 
     # --- any thread --------------------------------------------------------------------------------
@@ -52,6 +53,7 @@ class Owner:
     def wake(self) -> None:
         """Make the machine thread look around: out of the guest, or out of an idle wait."""
         with self.lock:
+            self._woken = True
             self._kick()
             self.lock.notify_all()
 
@@ -97,9 +99,14 @@ class Owner:
             _carry_out(request, future)
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Sleep until `wake`, a request or the timeout; False after the timeout."""
+        """Sleep until `wake` or the timeout, not at all if there was a `wake` since the last time.
+
+        False after the timeout.
+        """
         with self.lock:
-            return bool(self._queue) or self._closing or self.lock.wait(timeout_s)
+            woken = self._woken or self.lock.wait(timeout_s)
+            self._woken = False
+            return woken
 
     def finish(self) -> None:
         """The job is over: what is still queued is served, and the machine is free."""

@@ -27,7 +27,7 @@ from hv.debug.stops import Ending
 from hv.engines.base import AddressSpace
 from hv.errors import HvError
 from hv.exits import Bpt, BptSource, Fault, TripleFault, Unimplemented, Watch, WatchHit, WriteOrigin
-from hv.outcomes import Goal
+from hv.outcomes import Goal, Idle, Outcome
 from tests.helpers.fake_board import TIMER
 from tests.helpers.fake_engine import VECTORS, Program
 from tests.helpers.fake_vm import BUSY, FakeVm, make_vm
@@ -263,6 +263,27 @@ def test_interrupt_stops_a_busy_and_an_idle_guest(drivers: list[Driver], program
     assert driver.start(CONTINUE) is None
     driver.control.interrupt()
     assert driver.wait() == Stop(StopReason.INTERRUPT, 1)
+
+
+@pytest.mark.parametrize("what", ["interrupt", "quit"])
+def test_what_comes_just_before_an_idle_guest_is_waited_for_is_not_lost(
+    drivers: list[Driver], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = drive(drivers, {0: ("sti",), 1: ("hlt",), 2: ("jmp", 1)})
+    driver.control.open_inputs = 1
+    run, idle_runs = driver.vm.scheduler.run, 0
+
+    def run_then_ask(goal: Goal) -> Outcome:
+        nonlocal idle_runs
+        outcome = run(goal)
+        idle_runs += isinstance(outcome, Idle)
+        if idle_runs == 2:  # the first is in the thread of whoever resumes
+            driver.control.interrupt() if what == "interrupt" else driver.control.quit(9, "")
+        return outcome
+
+    monkeypatch.setattr(driver.vm.scheduler, "run", run_then_ask)
+    event = driver.resume(CONTINUE)
+    assert event == (Stop(StopReason.INTERRUPT, 1) if what == "interrupt" else Exited(9))
 
 
 def test_requests_are_served_during_a_run_and_leave_it_unchanged(drivers: list[Driver]) -> None:
