@@ -14,6 +14,7 @@ from typing import Final
 from elftools.elf.elffile import ELFFile
 
 from accel import ffi, lib
+from tests.helpers.patience import HANG_S
 
 SOURCES: Final = Path(__file__).parent.parent / "guests" / "system"
 MEMORY: Final = 64 << 20
@@ -21,7 +22,6 @@ ALL_CASES: Final = 0x4C4C4121
 DEBUG_PORT: Final = 0xE9
 EXIT_PORT: Final = 0xF4
 MODEL_MAX: Final = 3
-QEMU_SECONDS: Final = 10
 PHYSICAL: Final = 1
 WATCH_ACCESS: Final = 3
 MAX_TICKS: Final = 200_000_000
@@ -70,7 +70,7 @@ def run_on_qemu(image: Path) -> str:
         "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-debugcon", f"file:{log}",
     ]  # fmt: skip
     try:
-        subprocess.run(command, capture_output=True, timeout=QEMU_SECONDS, check=False)
+        subprocess.run(command, capture_output=True, timeout=HANG_S, check=False)
     except subprocess.TimeoutExpired:
         return log.read_text("ascii", "replace") + "\nstopped: timeout\n"
     return log.read_text("ascii", "replace")
