@@ -5,6 +5,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+from tests.helpers.patience import HANG_S
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = """
 import sys
@@ -25,7 +27,11 @@ PATTERNS = (
 
 def test_source_distribution_holds_every_source_of_the_compiled_parts(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, check=True, capture_output=True, timeout=120
+        [sys.executable, "-c", BUILD, str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=HANG_S,
     )
     (archive,) = tmp_path.glob("hv-*.tar.gz")
     with tarfile.open(archive) as file:

@@ -7,12 +7,13 @@ import pytest
 from accel import _gen
 from tests.accel import undefined
 from tests.helpers import accel_oracle
+from tests.helpers.patience import HANG_S
 
 CASES = 400_000
 
 
 def test_core_agrees_with_host_over_every_row(capsys: pytest.CaptureFixture[str]) -> None:
-    outcome = accel_oracle.run(CASES, seed=20260101, limit=1, timeout=120)
+    outcome = accel_oracle.run(CASES, seed=20260101, limit=1, timeout=HANG_S)
     with capsys.disabled():
         print(f"\n  {outcome.total}", end="")
     assert outcome.differences == []

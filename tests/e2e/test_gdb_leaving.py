@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.conftest import Debug, StartGdb, StartMachine
 from tests.e2e.gdb_driver import Gdb, GdbError, run_batch
 from tests.e2e.machine import DEMO_PROMPT, Machine, demo_command, final_state
+from tests.helpers.patience import HANG_S
 
 RUBBISH_SIZE = 100 << 20
 
@@ -152,8 +153,8 @@ def test_a_second_debugger_takes_control_and_it_comes_back_when_it_leaves(
 
 
 def connect(port: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-    connection.settimeout(10)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=HANG_S)
+    connection.settimeout(HANG_S)
     return connection
 
 
