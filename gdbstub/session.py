@@ -187,6 +187,7 @@ class Session:
     def stopped(self, event: Stop | Exited | Killed) -> None:
         """The plan ended. Selects the thread that stopped."""
         self.advance(Step.STOPPED if isinstance(event, Stop) else Step.ENDED)
+        self._early_interrupt = False  # it was for this run, which was shorter
         self.noted(event)
 
     def attached(self, stop: Stop) -> None:
@@ -268,16 +269,22 @@ class Session:
         if self._held:
             payload = self._held.popleft()
             self._held_size -= len(payload)
-            return self._parse(payload)
+            return self._take(payload)
         while (unit := self._decoder.next_unit()) is not None:
             if isinstance(unit, framing.Interrupt):
                 self._early_interrupt = True
             if (payload_or_none := self._receive(unit)) is not None:
-                # An interrupt that comes while the program is stopped counts for the resume right behind it
-                # (GDB manual, "Interrupts"); gdb sends the byte first when Ctrl-C follows `continue` at once.
-                self._early_interrupt = self._early_interrupt and payload_or_none.startswith(_RESUMES)
-                return self._parse(payload_or_none)
+                return self._take(payload_or_none)
         return None
+
+    def _take(self, payload: bytes) -> Request | Malformed:
+        """The packet `payload` is what happens next.
+
+        An interrupt that comes while the program is stopped counts for the resume right behind it (GDB
+        manual, "Interrupts"); gdb sends the byte first when Ctrl-C follows `continue` at once.
+        """
+        self._early_interrupt = self._early_interrupt and payload.startswith(_RESUMES)
+        return self._parse(payload)
 
     def _next_interrupt(self) -> Interrupted | None:
         if self._early_interrupt and self.state is State.RUNNING:

@@ -143,6 +143,27 @@ def test_an_interrupt_while_stopped_is_forgotten_with_the_next_question() -> Non
     assert session.next_event() is None
 
 
+def test_an_interrupt_while_stopped_is_forgotten_with_a_question_that_comes_later() -> None:
+    session = attached()
+    session.receive_data(b"\x03")
+    assert session.next_event() is None
+    for payload in (b"g", b"vCont;c"):
+        session.receive_data(frame(payload))
+        assert session.next_event() is not None
+    session.advance(Step.RESUMED)
+    assert session.next_event() is None
+
+
+def test_an_interrupt_is_forgotten_with_the_run_that_was_shorter() -> None:
+    session = attached()
+    session.receive_data(b"\x03" + frame(b"vCont;s"))
+    assert isinstance(session.next_event(), rq.Cont)
+    session.advance(Step.RESUMED)
+    session.stopped(STOP)
+    session.advance(Step.RESUMED)
+    assert session.next_event() is None
+
+
 @pytest.mark.parametrize("begin", [Step.RESUMED, Step.JOB_STARTED])
 def test_packets_wait_while_something_runs_and_interrupts_pass_them(begin: Step) -> None:
     session = attached()
