@@ -169,7 +169,6 @@ class Scheduler:
         self.mask.reset()
         self.begun.take()
         self._bus.suspended = None
-        self._stop_requested = False
         self._signals.queue.clear()
         self.refresh()
 

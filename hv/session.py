@@ -243,6 +243,13 @@ class _Session:
 
     async def run(self) -> Ending:
         """Start everything, and return when the machine has ended."""
+        try:
+            await self._run_tasks()
+        finally:  # the machine thread stops before anybody frees what it runs
+            self.control.close()
+        return self.control.ending or Ending(STATUS_ERROR, "interrupted")
+
+    async def _run_tasks(self) -> None:
         plan, server = self.plan, None
         async with trio.open_nursery() as nursery:
             await nursery.start(self._signals)
@@ -265,8 +272,6 @@ class _Session:
                 with trio.move_on_after(_GOODBYE_S):
                     await server.lease.wait_free()
             nursery.cancel_scope.cancel()
-        self.control.close()
-        return self.control.ending or Ending(STATUS_ERROR, "interrupted")
 
     def _run_freely(self, server: DebugServer | None) -> None:
         if server is None:

@@ -95,7 +95,9 @@ class Judge:
         self.limits = _limits(vm, max_ticks)
         self._ended = ended
         self.quitting: Ending | None = None
-        """The end that somebody wants, or that comes with the next resume."""
+        """The end that somebody wants."""
+        self.due: Ending | None = None
+        """The end that comes with the next resume."""
         self.interrupted = False
         self.all_stop = False
         """Whether the last stop is one of the whole machine, not of one vCPU."""
@@ -108,8 +110,8 @@ class Judge:
         self.all_stop = False
         if self.ending is not None:
             return Exited(self.ending.status)
-        if self.quitting is not None:
-            return self.end(self.quitting)
+        if (final := self.quitting or self.due) is not None:
+            return self.end(final)
         if self.vm.suspended is not None and not self._revived():
             if self.no_reboot or self.vm.suspended.reason is not SuspendReason.RESET:
                 return self.end(ending(self.vm.suspended))
@@ -269,7 +271,7 @@ class Judge:
             return None
         self.vm.door.apply_due()
         self.limits.clear()
-        self.quitting = due[0]
+        self.due = due[0]
         return self._final(due[0], self.vm.scheduler.current, Kind.POWER_OFF)
 
     def _halted(self) -> Event | None:

@@ -101,6 +101,8 @@ class NonStopRun:
             self._control.wait.clear()
             if self._control.state is RunState.RUNNING:
                 self._control.state = RunState.STOPPED
+            if self._control.quitting is not None:
+                self._leaves(self._control.end(self._control.quitting))
             if not self._control.interrupted:
                 self.go()  # what was served last may have set something going
             if not self._owner.busy and self.stands is not None:
@@ -112,10 +114,7 @@ class NonStopRun:
             self._owner.serve()
             if control.interrupted:
                 self.halt_all()
-            if not self._going:
-                return
-            if control.quitting is not None:
-                self._leaves(control.end(control.quitting))
+            if not self._going or control.quitting is not None:
                 return
             control.plan = ResumePlan(tuple(ThreadAction(a, t) for t, a in sorted(self._going.items())))
             event = control.judge(control.steps.run(control.plan, control.until(None)))

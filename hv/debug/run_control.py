@@ -117,7 +117,7 @@ class RunControl(Judge):
             self.catches.attend(self.debugged)
             event = self.before_resume()
             if event is None:
-                event = self._run_inline()
+                event = self._guarded(self._run_inline)
             if event is not None:
                 self._stopped()
                 return event
@@ -160,19 +160,25 @@ class RunControl(Judge):
                 return None
         return None
 
-    def _run_on_thread(self) -> None:
+    def _guarded(self, run: Callable[[], T]) -> T | Event:
+        """What `run` gives, or the end of the machine, which cannot go on after an error."""
         try:
-            event = self._run_to_event()
+            return run()
         except HvError as error:
-            event = self.end(Ending(STATUS_ERROR, str(error)))
-        except Exception:  # nobody above could report it, and the machine cannot go on
-            logging.getLogger(__name__).exception("internal error in the machine thread")
-            event = self.end(Ending(STATUS_ERROR, "internal error"))
+            return self.end(Ending(STATUS_ERROR, str(error)))
+        except Exception:  # nobody above could report it
+            logging.getLogger(__name__).exception("internal error in the machine")
+            return self.end(Ending(STATUS_ERROR, "internal error"))
+
+    def _run_on_thread(self) -> None:
+        event = self._guarded(self._run_to_event)
         with self.owner.lock:
             self.owner.finish()
             self._stopped()
-            stopped = self._listener
-        stopped(event)
+            if self.quitting is not None:  # it came too late for the run to see it
+                event = self.end(self.quitting)
+            # Within the lock: whoever finds the machine at rest finds this under way.
+            self._listener(event)
 
     def _run_to_event(self) -> Event:
         event: Event | None = None

@@ -46,6 +46,7 @@ class DebugServer:
         machine ends, unless it runs and somebody observes it.
         """
         await serve(self._open_target, [self._address], task_status=task_status)
+        self._control.point_hits.expected = False
         if self._control.ending is None and not (self._observed and self._control.running):
             self._control.quit(0, "")
 

@@ -37,7 +37,8 @@ class MachineLease(Lease):
         """Whether the machine runs on when its debuggers are gone."""
         self._gone = trio.Event()
         self._told: trio.Event | None = None
-        self._event: Event | None = None
+        self.event: Event | None = None
+        """How the last run ended."""
 
     def remove(self, seat: Seat) -> None:
         """See `gdbstub.lease.Lease`."""
@@ -53,7 +54,7 @@ class MachineLease(Lease):
 
     def tell(self, event: Event) -> None:
         """A run has ended with `event`: all who follow it are told."""
-        self._event = event
+        self.event = event
         if isinstance(event, Stop):
             self.last = event
         if self._told is not None:
@@ -73,9 +74,9 @@ class MachineLease(Lease):
         if self._told is None:
             self._told = trio.Event()
         await self._told.wait()
-        if self._event is None:
+        if self.event is None:
             raise TargetError("nothing has run")
-        return self._event
+        return self.event
 
 
 class TargetShared(TargetBase):
@@ -113,12 +114,22 @@ class TargetShared(TargetBase):
 
     async def _stop_it(self) -> Stop:
         self._in_control = True
-        if self._control.stop_free_run(self._deliver):
-            event = await self.wait_stop()
-            if isinstance(event, Stop) and event.reason is not StopReason.INTERRUPT:
-                return event
+        # Who is cancelled here must not leave the stop of the run to a later one.
+        with trio.CancelScope(shield=True):
+            if self._control.stop_free_run(self._deliver):
+                event = await self.wait_stop()
+                if isinstance(event, Stop) and event.reason is not StopReason.INTERRUPT:
+                    return event
+            else:
+                await self._events_told()
         unseen, self._lease.unseen = self._lease.unseen, None
         return unseen or Stop(StopReason.ATTACHED, self._vm.scheduler.current + 1)
+
+    async def _events_told(self) -> None:
+        """Wait until the event of a run that has just ended, if one has, is told."""
+        told = trio.Event()
+        self._token.run_sync_soon(told.set)  # those from the machine thread are before it in the queue
+        await told.wait()
 
     # --- leaving -------------------------------------------------------------------------------------
 
@@ -129,7 +140,7 @@ class TargetShared(TargetBase):
 
     async def detach(self, how: Detach) -> None:
         """See `gdbstub.target.Target`."""
-        control, alone = self._control, len(self._lease.seats) <= 1
+        control = self._control
         if self._in_control:
             self._in_control = False
             control.interrupt()
@@ -137,10 +148,10 @@ class TargetShared(TargetBase):
             if control.running:
                 await self.wait_stop()
             self._lease.goes_on = how is Detach.RESUME or (how is Detach.LOST and self._lease.goes_on)
-        elif not alone:
+        elif len(self._lease.seats) > 1:
             return
-        # Those who still look on want to see how the machine ends.
-        control.debugged = not alone
+        # Those who still look on, by now, want to see how the machine ends.
+        control.debugged = len(self._lease.seats) > 1
         if self._lease.goes_on and not control.running and control.ending is None:
             control.run_freely(self._ran_freely)
 
@@ -188,6 +199,8 @@ class TargetShared(TargetBase):
 
     async def follow(self) -> Event:
         """See `gdbstub.capabilities.Shared`."""
-        if not self._control.running and self._lease.last is not None:
-            return self._lease.last
+        if not self._control.running:
+            await self._events_told()
+            if self._lease.event is not None:
+                return self._lease.event
         return await self._lease.told()

@@ -147,7 +147,7 @@ def stand_still(control: RunControl) -> None:
 
 def run_to(control: RunControl, tick: int) -> tuple[int, str]:
     """Let a machine that stands run to `tick`, or to its own end; the tick and the state hash there."""
-    control.ending = control.quitting = None
+    control.ending = control.quitting = control.due = None
     control.limits[:] = [(tick, _ENDS)]
     events: SimpleQueue[Event] = SimpleQueue()
     while not isinstance(control.resume(FREE_RUN, events.put) or events.get(), Exited):
