@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -137,7 +138,7 @@ def test_nothing_is_freed_under_the_machine_thread(monkeypatch: pytest.MonkeyPat
     free = SoftEngine.close
 
     class Noted(RunControl):
-        def __init__(self, *arguments: object, **named: object) -> None:
+        def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             controls.append(self)
 
