@@ -94,6 +94,25 @@ def test_the_guest_ends_with_its_pipe(tmp_path: Path) -> None:
     assert not Path(f"/proc/{pid_file.read_text().strip()}/exe").exists()
 
 
+def test_a_breakpoint_of_the_machine_waits_for_nobody_when_the_one_client_has_left(tmp_path: Path) -> None:
+    image = tmp_path / "boot.bin"
+    # mov ecx, 4000000h; dec ecx; jnz; nop (the breakpoint); mov al, 0; out 0F4h, al
+    code = bytes.fromhex("66b900000004 6649 75fc 90 b000 e6f4 f4")
+    image.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa")
+    log = str(tmp_path / "serial.log")
+    options = ("--gdb", "stdio", "--serial", f"file:{log}", "--break", "0x7c0a")
+    done = subprocess.run(
+        hv_command("run", str(image), *options),
+        input=b"+$?#3f$D#44",
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.endswith(b"$OK#9a")
+
+
 def test_serial_port_on_a_unix_socket(run: StartMachine, tmp_path: Path) -> None:
     path = tmp_path / "serial.sock"
     machine = run("--serial", f"unix:{path}", "--gdb", "127.0.0.1:0")
