@@ -273,6 +273,7 @@ class Connection:
             self._job_scope = None
             self._session.send(reply)
             self._session.advance(Step.JOB_DONE)
+            await self._non_stop.job_done()
             await self._pump()
         finally:
             self._pump_lock.release()

@@ -35,6 +35,7 @@ class NonStopMode:
         self._with_lock = with_lock
         self._start = start
         self._collect_scope: trio.CancelScope | None = None
+        self._end: Event | None = None  # came while a job worked
 
     async def change(self, non_stop: bool) -> None:
         """``QNonStop``, and its reply."""
@@ -65,6 +66,13 @@ class NonStopMode:
         if self._collect_scope is not None:
             self._collect_scope.cancel()
             self._collect_scope = None
+        self._end = None
+
+    async def job_done(self) -> None:
+        """The session is idle again: tell what had to wait for that. Called with the lock."""
+        end, self._end = self._end, None
+        if end is not None:
+            await self._announce(end)
 
     async def _collect(self, capability: NonStop, scope: trio.CancelScope) -> None:
         """Tell the client of each thread that stops, one notification at a time."""
@@ -77,8 +85,12 @@ class NonStopMode:
 
     async def _announce(self, event: Event) -> None:
         session, state = self._session, self._session.non_stop
-        if state is None or session.state is not State.IDLE:
+        if state is None or session.state not in (State.IDLE, State.BUSY):
             return
+        if session.state is State.BUSY and not isinstance(event, Stop):
+            self._end = event  # the job's reply comes before the end of the session's life
+            return
+        # A notification comes whenever it wants to: also before the reply of a job.
         if isinstance(event, Stop):
             if event.reason is StopReason.INTERRUPT and event.thread in state.halted:
                 event = dataclasses.replace(event, signal=Signal.NONE)
