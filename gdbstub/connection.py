@@ -6,6 +6,7 @@ takes no new bytes while its replies wait to be sent.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -14,10 +15,11 @@ import trio
 from gdbstub.capabilities import Capabilities
 from gdbstub.context import ChangeMode, Close, Context, Follow, Job, Leave, Outcome, Resume, Silent
 from gdbstub.errors import ProtocolError, StubError, TargetError
+from gdbstub.handle_query import event_reply
 from gdbstub.handle_run import report
 from gdbstub.handlers import dispatch
 from gdbstub.nonstop import NonStopMode
-from gdbstub.patience import Patience
+from gdbstub.outbox import Outbox, acquire
 from gdbstub.replies import Error, Reply
 from gdbstub.requests import Request
 from gdbstub.session import Interrupted, Malformed, Session, State, Step
@@ -36,12 +38,13 @@ class Connection:
         self._stream = stream
         self._client = client
         self._session = session
+        self._outbox = Outbox(stream, session)
         self._context = Context(
             session=session,
             target=target,
             capabilities=Capabilities.of(target),
             pause=trio.lowlevel.checkpoint,
-            console=self._console,
+            console=self._outbox.say,
             name=client.name,
             give_up=self._give_up,
         )
@@ -51,12 +54,9 @@ class Connection:
         self._job_scope: trio.CancelScope | None = None
         self._follow_scope: trio.CancelScope | None = None
         self._stood = trio.Event()
-        self._flushing = False
-        self._sending = False
-        # Whoever holds it takes events from the session, answers them, and sends.
+        # Whoever holds it takes events from the session and answers them.
         self._pump_lock = trio.Lock()
         self._non_stop = NonStopMode(self._context, self._with_lock, self._start)
-        self._patience = Patience(self._say_wait, lambda: session.state is State.BUSY)
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but cancellation."""
@@ -65,7 +65,8 @@ class Connection:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     nursery.start_soon(self._guard, self._read)
-                    nursery.start_soon(self._guard, self._patience.run)
+                    nursery.start_soon(self._guard, self._outbox.patience.run)
+                    nursery.start_soon(self._guard, self._outbox.flush)
         finally:
             with trio.CancelScope(shield=True):
                 await self._guard(lambda: self._detach(Detach.LOST))
@@ -89,52 +90,33 @@ class Connection:
 
     async def _read(self) -> None:
         while data := await self._stream.receive_some(_READ_SIZE):
-            await self._lock()
-            try:
-                self._session.receive_data(data)
-                await self._pump()
-            finally:
-                self._pump_lock.release()
+            await self._with_lock(functools.partial(self._receive, data))
         self._end("end of stream")
 
-    async def _lock(self) -> None:
-        # The uncontended case spares a pass through the scheduler, which a step would notice.
-        try:
-            self._pump_lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._pump_lock.acquire()
+    async def _receive(self, data: bytes | bytearray) -> None:
+        self._session.receive_data(data)
 
     async def _with_lock(self, body: Callable[[], Awaitable[None]]) -> None:
-        """Run `body` while nobody else answers, and send what it and the session have to say."""
-        await self._lock()
-        try:
-            await body()
-            await self._pump()
-        finally:
-            self._pump_lock.release()
+        """Run `body` while nobody else answers, answer what there is to answer, and send it all."""
+        more = True
+        while more:
+            await acquire(self._pump_lock)
+            try:
+                await body()
+                more = await self._pump()
+            finally:
+                self._pump_lock.release()
+            await self._outbox.send()
+            body = trio.lowlevel.checkpoint  # that one is done
 
-    async def _pump(self) -> None:
-        """Answer everything that can be answered now."""
+    async def _pump(self) -> bool:
+        """Answer everything that can be answered now; true when so much is to be sent that the rest waits."""
         session = self._session
         while (event := session.next_event()) is not None:
             await self._answer(event)
             if session.output_size > _FLUSH_SIZE:
-                await self._send()
-        if session.output_size:
-            await self._send()
-
-    async def _send(self) -> None:
-        if (saying := self._patience.saying) is not None:
-            await saying.wait()
-        self._sending = True
-        await self._stream.send_all(self._session.take_output())
-        self._sending = False
-
-    async def _say_wait(self) -> None:
-        """The client waits for a request that takes long; if it is sent something anyway, that does."""
-        if not self._sending:
-            self._session.keep_waiting()
-            await self._stream.send_all(self._session.take_output())
+                return True
+        return False
 
     async def _answer(self, event: Request | Malformed | Interrupted) -> None:
         if isinstance(event, Interrupted):
@@ -145,9 +127,9 @@ class Connection:
             elif self._job_scope is not None:
                 self._job_scope.cancel()
             return
-        self._patience.begun()
+        self._outbox.patience.begun()
         await self._carry_out(await dispatch(self._context, event))
-        self._patience.done()
+        self._outbox.patience.done()
 
     async def _carry_out(self, outcome: Outcome) -> None:
         match outcome:
@@ -172,21 +154,6 @@ class Connection:
             case reply:
                 self._session.send(reply)
 
-    def _console(self, text: str) -> None:
-        if self._session.state is not State.CLOSED:
-            self._session.say(text)
-            if not self._flushing:
-                self._flushing = True
-                self._start(self._flush)
-
-    async def _flush(self) -> None:
-        await self._lock()
-        try:
-            self._flushing = False
-            await self._pump()
-        finally:
-            self._pump_lock.release()
-
     def _start(self, body: Callable[[], Awaitable[None]]) -> None:
         if self._nursery is None:
             raise StubError("the connection is not running")
@@ -206,19 +173,21 @@ class Connection:
             await self._report(event)
 
     async def _report(self, event: Event) -> None:
-        reply = await report(self._context, event)
-        self._session.stopped(event)
-        self._session.send(reply)
+        try:
+            reply = await report(self._context, event)
+        except TargetError:  # so much waits to be sent that there is no room for the sentence
+            reply = await event_reply(self._context, event)
+        if self._session.state is State.RUNNING:  # the connection may have ended meanwhile
+            self._session.stopped(event)
+            self._session.send(reply)
 
     async def _wait_stop(self) -> None:
         event = await self._target.wait_stop()
-        await self._lock()
-        try:
-            await self._report(event)
-            self._stood.set()
-            await self._pump()
-        finally:
-            self._pump_lock.release()
+        await self._with_lock(functools.partial(self._stopped, event))
+
+    async def _stopped(self, event: Event) -> None:
+        await self._report(event)
+        self._stood.set()
 
     async def _follow(self) -> None:
         """Wait for the stop of a plan that another client has started, or until this one has enough."""
@@ -229,13 +198,11 @@ class Connection:
         event: Event = Stop(StopReason.INTERRUPT, thread, text="the target runs on: another controls it")
         with self._follow_scope:
             event = await shared.follow()
-        await self._lock()
-        try:
-            self._follow_scope = None
-            await self._report(event)
-            await self._pump()
-        finally:
-            self._pump_lock.release()
+        await self._with_lock(functools.partial(self._followed, event))
+
+    async def _followed(self, event: Event) -> None:
+        self._follow_scope = None
+        await self._report(event)
 
     async def _give_up(self) -> None:
         """Another client takes control: the target stops here first, and this client is told so."""
@@ -245,7 +212,7 @@ class Connection:
         if session.state is State.RUNNING:
             self._target.interrupt()
             await self._stood.wait()
-        await self._lock()
+        await acquire(self._pump_lock)
         try:
             if session.state is State.IDLE and shared is not None:
                 await shared.give_up_control()
@@ -268,15 +235,13 @@ class Connection:
                 reply = await job.run()
             except TargetError as error:
                 reply = Error(error.number, str(error))
-        await self._lock()
-        try:
-            self._job_scope = None
-            self._session.send(reply)
-            self._session.advance(Step.JOB_DONE)
-            await self._non_stop.job_done()
-            await self._pump()
-        finally:
-            self._pump_lock.release()
+        await self._with_lock(functools.partial(self._job_done, reply))
+
+    async def _job_done(self, reply: Reply) -> None:
+        self._job_scope = None
+        self._session.send(reply)
+        self._session.advance(Step.JOB_DONE)
+        await self._non_stop.job_done()
 
     async def _close(self, close: Close) -> None:
         """Detach first: when the client sees the answer, the target is free for the next one."""
@@ -284,7 +249,10 @@ class Connection:
             await self._detach(close.detach)
         if close.reply is not None:
             self._session.send(close.reply)
-        await self._send()
+        self._start(self._send_last)
+
+    async def _send_last(self) -> None:
+        await self._outbox.send()
         self._end("at the client's request")
 
     async def _detach(self, how: Detach) -> None:

@@ -1,15 +1,24 @@
 """Things that happen at once: a stop while a job works, a client that goes while another comes."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
 
+import pytest
 import trio
+import trio.testing
 
+import gdbstub
+from gdbstub.client import Client
 from gdbstub.framing import frame
-from gdbstub.target import Event, Exited, Stop, StopReason
-from tests.helpers.full_toy import FullToy
-from tests.helpers.rsp import answer, served
-from tests.helpers.serve_toy import load_programs
+from gdbstub.server import serve_stream
+from gdbstub.target import Detach, Event, Exited, ResumePlan, Stop, StopReason, ThreadInfo
+from tests.helpers.full_toy import FullToy, SharedMachine, SharedView
+from tests.helpers.rsp import answer, connected, served
+from tests.helpers.serve_toy import full_toy_with_programs, load_programs
 
+FEATURES = b"swbreak+;hwbreak+;error-message+"
+TAKE = b"qRcmd," + b"control take".hex().encode()
 JOB = frame(b"qRcmd," + b"work".hex().encode())
 
 
@@ -56,3 +65,143 @@ async def test_in_non_stop_mode_the_end_that_comes_while_a_job_works_is_told_aft
         toy.go_on.set()
         assert await answer(stream, b"") == frame(b"OK") + frame(b"Stop:W07", start=b"%")
         assert (await answer(stream, frame(b"m1000,1"))).startswith(b"$E")
+
+
+# --- control that moves -----------------------------------------------------------------------------
+
+
+class QuietToy(FullToy):
+    """A toy that does nothing when it runs, until it is interrupted. Its list of threads may take long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        load_programs(self)
+        self.stop = trio.Event()
+        self.stops_at_once = True
+        self.answers = trio.Event()
+        self.answers.set()
+
+    async def threads(self) -> Sequence[ThreadInfo]:
+        """See `gdbstub.target.Target`."""
+        await self.answers.wait()
+        return await super().threads()
+
+    async def resume(self, plan: ResumePlan) -> Event | None:
+        """See `gdbstub.target.Target`."""
+        self.plans.append(plan)
+        self.stop = trio.Event()
+        return None
+
+    async def wait_stop(self) -> Event:
+        """See `gdbstub.target.Target`."""
+        await self.stop.wait()
+        return Stop(StopReason.INTERRUPT, 1)
+
+    def interrupt(self) -> None:
+        """See `gdbstub.target.Target`."""
+        if self.stops_at_once:
+            self.stop.set()
+
+
+class Party:
+    """A shared machine and its clients, c1, c2 ... in the order of `join`."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.toy = QuietToy()
+        self.machine = SharedMachine(self.toy)
+        self.replies: list[bytes] = []
+        self._nursery = nursery
+        self._streams: dict[Client, trio.abc.SendStream] = {}
+
+    async def join(self, target: SharedView | None = None, *, lockstep: bool = False) -> Client:
+        """One more, who is attached. What is sent to one in lockstep waits until it is read."""
+        pair = trio.testing.lockstep_stream_pair if lockstep else trio.testing.memory_stream_pair
+        ours, theirs = pair()
+        number = len(self._streams) + 1
+        view = cast(gdbstub.Target, target or self.machine.view())
+        who = gdbstub.Client(f"c{number}", number)
+        self._nursery.start_soon(serve_stream, lambda _: view, theirs, who)
+        client = Client(ours)
+        self._streams[client] = ours
+        await client.start(FEATURES)
+        await client.require(b"?")
+        return client
+
+    async def ask(self, client: Client, *requests: bytes) -> None:
+        """Send all of them at once, and go on when everything rests."""
+        await self._streams[client].send_all(b"".join(map(frame, requests)))
+        await trio.testing.wait_all_tasks_blocked()
+
+    @property
+    def holder(self) -> str:
+        """The name of who controls."""
+        holder = self.machine.lease.holder
+        return "" if holder is None else holder.name
+
+    async def take(self, client: Client) -> None:
+        """Take control, as far as that comes until everything rests; the reply goes to `replies`."""
+
+        async def wait() -> None:
+            self.replies.append(await client.request(TAKE))
+
+        self._nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@contextlib.asynccontextmanager
+async def party() -> AsyncIterator[Party]:
+    """Everybody is sent home at the end."""
+    async with trio.open_nursery() as nursery:
+        yield Party(nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("requests", [[b"m1000,1"], [b"m1000,1", b"vCont;c"]])
+async def test_control_is_taken_from_one_who_does_not_read(requests: list[bytes]) -> None:
+    async with party() as all_:
+        first, second = await all_.join(lockstep=True), await all_.join()
+        await all_.ask(first, *requests)
+        await all_.take(second)
+        assert all_.replies == [b"OK"]
+        assert await first.receive() == b"90"
+        if len(requests) > 1:
+            assert (await first.receive()).startswith(b"T02thread:1;")
+        assert (await first.request(b"M2000,1:7f")).startswith(b"E.the target is controlled by c2")
+        assert await second.request(b"M2000,1:7f") == b"OK"
+
+
+# --- the end of a connection ------------------------------------------------------------------------
+
+
+class AtTheEnd(trio.abc.Instrument):
+    """Calls `say` whenever the last task of a nursery has ended and its parent has not gone on yet."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.calls = 0
+        self.errors: list[Exception] = []
+        self._say = say
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """See `trio.abc.Instrument`."""
+        if task.parent_nursery is not None and not task.parent_nursery.child_tasks:
+            self.calls += 1
+            try:
+                self._say("text of a breakpoint's command\n")
+            except Exception as error:  # noqa: BLE001  (trio would hide it)
+                self.errors.append(error)
+
+
+async def test_what_the_target_says_while_a_connection_ends_is_no_error() -> None:
+    toy = full_toy_with_programs()
+    async with connected(toy) as client:
+        await client.require(b"?")
+        instrument = AtTheEnd(toy.console)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await client.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    assert toy.detached == [Detach.LOST]
+    assert instrument.calls > 0
+    assert instrument.errors == []
