@@ -54,6 +54,8 @@ class Connection:
         self._job_scope: trio.CancelScope | None = None
         self._follow_scope: trio.CancelScope | None = None
         self._stood = trio.Event()
+        self._untold: Event | None = None
+        self._gone = trio.Event()
         # Whoever holds it takes events from the session and answers them.
         self._pump_lock = trio.Lock()
         self._non_stop = NonStopMode(self._context, self._with_lock, self._start)
@@ -182,12 +184,15 @@ class Connection:
             self._session.send(reply)
 
     async def _wait_stop(self) -> None:
-        event = await self._target.wait_stop()
-        await self._with_lock(functools.partial(self._stopped, event))
-
-    async def _stopped(self, event: Event) -> None:
-        await self._report(event)
+        self._untold = await self._target.wait_stop()
         self._stood.set()
+        await self._with_lock(self._tell_stop)
+
+    async def _tell_stop(self) -> None:
+        """Tell the client of the stop, unless it has been told."""
+        if self._untold is not None:
+            await self._report(self._untold)
+            self._untold = None
 
     async def _follow(self) -> None:
         """Wait for the stop of a plan that another client has started, or until this one has enough."""
@@ -205,20 +210,32 @@ class Connection:
         await self._report(event)
 
     async def _give_up(self) -> None:
-        """Another client takes control: the target stops here first, and this client is told so."""
+        """Another client takes control: the target stops here first, and this client is told so.
+
+        Nothing is answered meanwhile: a packet that waits could set the target going again. `Lease.move`
+        gives nobody a turn between the end of this and the change of the holder: those packets come later.
+        """
+        await acquire(self._pump_lock)
+        try:
+            await self._stand_back()
+        finally:
+            self._pump_lock.release()
+
+    async def _stand_back(self) -> None:
         session, shared = self._session, self._context.capabilities.shared
         if session.non_stop is not None or session.state is State.BUSY:
             raise TargetError(f"{self._client.name} cannot give control away now")
+        if session.looks_on:  # control has passed here, and nothing was done with it: a run is another's
+            return
         if session.state is State.RUNNING:
             self._target.interrupt()
             await self._stood.wait()
-        await acquire(self._pump_lock)
-        try:
-            if session.state is State.IDLE and shared is not None:
-                await shared.give_up_control()
-                session.looks_on = True
-        finally:
-            self._pump_lock.release()
+            await self._tell_stop()
+        if session.state is State.CLOSED:
+            await self._gone.wait()
+        elif session.state is State.IDLE and shared is not None:
+            await shared.give_up_control()
+            session.looks_on = True
 
     async def _leave(self, leave: Leave) -> None:
         """Detach and stay connected, for `vAttach` or `vRun`."""
@@ -258,9 +275,13 @@ class Connection:
     async def _detach(self, how: Detach) -> None:
         state = self._session.state
         self._session.advance(Step.CLOSED)
-        self._stood.set()
-        if state not in (State.UNATTACHED, State.DETACHED, State.CLOSED):
-            await self._release(how)
+        try:
+            if state not in (State.UNATTACHED, State.DETACHED, State.CLOSED):
+                await self._release(how)
+        finally:
+            # Not before: who takes control must not have it while this one still has to do with the target.
+            self._gone.set()
+            self._stood.set()
 
     async def _release(self, how: Detach) -> None:
         """Give the target back, and then control, in this order."""

@@ -76,6 +76,7 @@ class Lease:
         try:
             if before is not None:
                 await before.give_up()
+            # No await from here on: the one before may answer its client again.
             if seat in self._seats:
                 self._holder = seat
         finally:

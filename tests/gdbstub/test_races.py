@@ -103,6 +103,22 @@ class QuietToy(FullToy):
             self.stop.set()
 
 
+class LeavingView(SharedView):
+    """A view that takes its time to detach, and stops what it has set going."""
+
+    def __init__(self, machine: SharedMachine, toy: QuietToy, let_go: trio.Event) -> None:
+        super().__init__(machine)
+        self._quiet, self._shared, self._let_go = toy, machine, let_go
+
+    async def detach(self, how: Detach) -> None:
+        """See `gdbstub.target.Target`."""
+        await self._let_go.wait()
+        if self._shared.running:
+            self._quiet.stop.set()
+            await self.wait_stop()
+        await super().detach(how)
+
+
 class Party:
     """A shared machine and its clients, c1, c2 ... in the order of `join`."""
 
@@ -154,6 +170,89 @@ async def party() -> AsyncIterator[Party]:
     async with trio.open_nursery() as nursery:
         yield Party(nursery)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_resume_that_waits_behind_the_stop_does_not_undo_the_move_of_control() -> None:
+    async with party() as all_:
+        first, second = await all_.join(), await all_.join()
+        await all_.ask(first, b"vCont;c")
+        await all_.ask(first, b"vCont;c")
+        await all_.take(second)
+        assert all_.replies == [b"OK"]
+        assert (await first.receive()).startswith(b"T02thread:1;")
+        assert (await first.receive()).startswith(b"E.the target is controlled by c2")
+        assert len(all_.toy.plans) == 1
+        assert not all_.machine.running
+
+
+async def test_one_whose_resume_is_being_answered_is_stopped_before_control_moves() -> None:
+    async with party() as all_:
+        first, second = await all_.join(), await all_.join()
+        all_.toy.answers = trio.Event()
+        await all_.ask(first, b"vCont;c")
+        await all_.take(second)
+        assert all_.replies == []
+        all_.toy.answers.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert all_.replies == [b"OK"]
+        assert (await first.receive()).startswith(b"T02thread:1;")
+        assert (await first.request(b"M2000,1:7f")).startswith(b"E.the target is controlled by c2")
+        assert not all_.machine.running
+
+
+async def test_one_who_is_at_a_job_by_then_keeps_control() -> None:
+    async with party() as all_:
+        first, second = await all_.join(), await all_.join()
+        all_.toy.answers = trio.Event()
+        await all_.ask(first, b"qfThreadInfo", b"qRcmd," + b"forever".hex().encode())
+        await all_.take(second)
+        all_.toy.answers.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert all_.replies == [b"E.c1 cannot give control away now"]
+        assert await first.receive() == b"m1,2"
+        await first.interrupt()
+        assert (await first.receive()).startswith(b"E")
+        assert await first.request(b"M2000,1:7f") == b"OK"
+
+
+async def test_control_is_taken_from_one_who_follows_the_run_of_somebody_gone() -> None:
+    async with party() as all_:
+        first, second = await all_.join(), await all_.join()
+        await all_.ask(first, b"vCont;c")
+        await all_.ask(second, b"vCont;c")
+        await first.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert all_.holder == "c2"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(all_.machine.view().wait_stop)  # nobody's run goes on
+            third = await all_.join()
+            await all_.take(third)
+            assert all_.replies == [b"OK"]
+            assert (await second.receive()).startswith(b"T02thread:1;")
+        assert await third.request(b"M2000,1:7f") == b"OK"
+
+
+@pytest.mark.parametrize("taken_first", [False, True])
+async def test_control_of_one_who_vanishes_moves_when_it_has_let_go(taken_first: bool) -> None:
+    async with party() as all_:
+        let_go = trio.Event()
+        all_.toy.stops_at_once = False
+        first = await all_.join(LeavingView(all_.machine, all_.toy, let_go))
+        second = await all_.join()
+        await all_.ask(first, b"vCont;c")
+        if taken_first:
+            await all_.take(second)
+        await first.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        if not taken_first:
+            await all_.take(second)
+        meanwhile = all_.holder, *all_.toy.detached
+        let_go.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert meanwhile == ("c1",)
+        assert all_.toy.detached == [Detach.LOST]
+        assert all_.replies == [b"OK"]
+        assert await second.request(b"M2000,1:7f") == b"OK"
 
 
 @pytest.mark.parametrize("requests", [[b"m1000,1"], [b"m1000,1", b"vCont;c"]])
