@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
 import termios
@@ -27,6 +28,7 @@ from hv.outlet import Outlet
 Feed = Callable[[bytes], Awaitable[None]]
 _READ_SIZE: Final = 4096
 _GOODBYE_S: Final = 0.5  # how long a reader may take for the rest when the user ends the program
+_RETRY_S: Final = 0.1  # until a peer, or who is to be one, is looked at again
 _PREFIX: Final = 0x01  # Ctrl-A
 _ESCAPES: Final = {ord("c"): b"\x03", ord("a"): b"\x01", _PREFIX: b"\x01"}
 _QUIT: Final = ord("x")
@@ -209,6 +211,13 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
+def _hung_up(stream: trio.SocketStream) -> bool:
+    """Whether the peer has left altogether, whatever of its input is unread."""
+    poll = select.poll()
+    poll.register(stream.socket.fileno(), 0)
+    return bool(poll.poll(0))
+
+
 class UnixConsole(_WithOutput):
     """A Unix socket, for this user only, one peer at a time; output without a peer is dropped."""
 
@@ -224,17 +233,49 @@ class UnixConsole(_WithOutput):
     async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
         """See `Console`."""
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
+        stream: trio.SocketStream | None = None
         while True:
-            stream = await listener.accept()
-            out = self._out = Outlet(stream.socket.fileno())
+            stream = await self._serve(stream or await self._accept(listener), listener, feed)
+
+    async def _accept(self, listener: trio.SocketListener) -> trio.SocketStream:
+        """The next peer, who gets the output from now on."""
+        while True:
             try:
-                while data := await stream.receive_some(_READ_SIZE):
+                stream = await listener.accept()
+                self._out = Outlet(stream.socket.fileno())
+            except OSError:  # too many open files, say: it passes
+                await trio.sleep(_RETRY_S)
+            else:
+                return stream
+
+    async def _serve(
+        self, stream: trio.SocketStream, listener: trio.SocketListener, feed: Feed
+    ) -> trio.SocketStream | None:
+        """Hand on a peer's input to its end; the next peer if that one came before the guest took it all."""
+        out, following = self._out, None
+        try:
+            while following is None and (data := await stream.receive_some(_READ_SIZE)):
+                async with trio.open_nursery() as nursery:
+
+                    async def replace(scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                        nonlocal following
+                        while not _hung_up(stream):  # noqa: ASYNC110  nobody tells
+                            await trio.sleep(_RETRY_S)
+                        following = await self._accept(listener)
+                        scope.cancel()  # nobody waits for what the old one's input does
+
+                    nursery.start_soon(replace)
                     await feed(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
+                    nursery.cancel_scope.cancel()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            stream.socket.close()
+        if following is None:
             self._out = None
+        if out is not None:
             out.drop()
-            await stream.aclose()
+        return following
 
     def close(self) -> None:
         """See `Console`."""

@@ -1,14 +1,18 @@
 """Consoles: slow readers, readers that leave, input that nobody takes."""
 
+import errno
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import trio
 
 from hv import outlet
+from hv.console import UnixConsole
 from hv.outlet import Outlet
 from tests.helpers.patience import HANG_S
 
@@ -132,3 +136,86 @@ def test_an_outlet_does_not_write_into_what_got_its_descriptor_since(pipe: Pipe)
         os.read(other, 1)
     os.close(other)
     os.close(into)
+
+
+async def joined(console: UnixConsole, path: Path) -> trio.SocketStream:
+    """A peer, when it gets the output."""
+    stream = await trio.open_unix_socket(str(path))
+    data = b""
+    while not data:
+        console.write(b".")
+        with trio.move_on_after(0.05):
+            data = await stream.receive_some(1)
+    return stream
+
+
+async def nothing_taken(data: bytes) -> None:
+    await trio.sleep_forever()
+
+
+def test_input_that_nobody_takes_does_not_keep_the_next_peer_out(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    console = UnixConsole(str(path))
+
+    async def play() -> None:
+        with trio.fail_after(HANG_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(console.read, nothing_taken, lambda: None)
+                for _ in range(3):
+                    peer = await joined(console, path)
+                    await peer.send_all(b"x" * 10_000)
+                    await peer.aclose()
+                nursery.cancel_scope.cancel()
+
+    trio.run(play)
+    console.close()
+
+
+def test_a_peer_that_cannot_be_accepted_is_accepted_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "serial"
+    console = UnixConsole(str(path))
+    accept, refusals = trio.SocketListener.accept, [errno.EMFILE, errno.ENFILE]
+
+    async def refusing(listener: trio.SocketListener) -> trio.SocketStream:
+        if refusals:
+            raise OSError(refusals.pop(), "no more")
+        return await accept(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", refusing)
+
+    async def play() -> None:
+        with trio.fail_after(HANG_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(console.read, nothing_taken, lambda: None)
+                await (await joined(console, path)).aclose()
+                nursery.cancel_scope.cancel()
+
+    trio.run(play)
+    assert not refusals
+    console.close()
+
+
+def test_a_new_peer_gets_the_output_that_an_old_one_did_not_read(tmp_path: Path) -> None:
+    """The old one has closed its input only, in the middle of what it is sent."""
+    path = tmp_path / "serial"
+    console = UnixConsole(str(path))
+
+    async def play() -> None:
+        with trio.fail_after(HANG_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(console.read, nothing_taken, lambda: None)
+                old = await joined(console, path)
+                console.write(b"x" * 4_000_000)
+                old.socket.shutdown(socket.SHUT_WR)
+                new = await joined(console, path)
+                await old.aclose()
+                console.write(b"!")
+                while b"!" not in await new.receive_some(4096):
+                    pass
+                await new.aclose()
+                nursery.cancel_scope.cancel()
+
+    trio.run(play)
+    console.close()
