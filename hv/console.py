@@ -1,7 +1,7 @@
 """Where a serial port's bytes go and come from: the terminal, a file, a Unix socket, or nowhere.
 
-Output is called from the machine's thread and may block it while the reader is slow: nothing is lost.
-Input is a trio task that hands bytes to a `feed` function.
+Output holds the guest back while the reader is slow: nothing is lost. Input is a trio task that hands
+bytes to a `feed` function.
 
 On a terminal, input is raw except that Ctrl-C ends the program. Ctrl-A is a prefix: Ctrl-A x ends too,
 Ctrl-A c sends Ctrl-C to the guest, Ctrl-A a sends Ctrl-A.
@@ -16,7 +16,6 @@ import select
 import socket
 import stat
 import termios
-import threading
 import tty
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
@@ -24,9 +23,12 @@ from typing import Final, Protocol
 import trio
 
 from hv.errors import ConfigError
+from hv.outlet import Outlet
 
 Feed = Callable[[bytes], Awaitable[None]]
 _READ_SIZE: Final = 4096
+_GOODBYE_S: Final = 0.5  # how long a reader may take for the rest when the user ends the program
+_RETRY_S: Final = 0.1  # until a peer, or who is to be one, is looked at again
 _PREFIX: Final = 0x01  # Ctrl-A
 _ESCAPES: Final = {ord("c"): b"\x03", ord("a"): b"\x01", _PREFIX: b"\x01"}
 _QUIT: Final = ord("x")
@@ -38,7 +40,11 @@ class Console(Protocol):
     has_input: bool
 
     def write(self, data: bytes) -> None:
-        """Output of the guest. Any thread; never raises."""
+        """Output of the guest. Any thread; never raises, and waits in no trio task."""
+        ...
+
+    def hurry(self) -> None:
+        """The program is to end now: from here on no reader is waited for long."""
         ...
 
     async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
@@ -50,17 +56,27 @@ class Console(Protocol):
         ...
 
 
-def write_all(fd: int, data: bytes) -> bool:
-    """Write `data` to a descriptor, waiting where it must; False when nobody will ever read it."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
-        except OSError:
-            return False
-    return True
+class _WithOutput:
+    """What consoles with output share."""
+
+    _out: Outlet | None = None
+    _hurried = False
+
+    def write(self, data: bytes) -> None:
+        """See `Console`."""
+        out = self._out
+        if out is not None:
+            out.write(data)
+
+    def hurry(self) -> None:
+        """See `Console`."""
+        self._hurried = True
+
+    def close(self) -> None:
+        """See `Console`. A second call, after an interrupted one, does not wait again."""
+        out, self._out = self._out, None
+        if out is not None:
+            out.finish(_GOODBYE_S if self._hurried else None)
 
 
 class NullConsole:
@@ -71,6 +87,9 @@ class NullConsole:
     def write(self, data: bytes) -> None:
         """See `Console`."""
 
+    def hurry(self) -> None:
+        """See `Console`."""
+
     async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
         """See `Console`."""
 
@@ -78,30 +97,23 @@ class NullConsole:
         """See `Console`."""
 
 
-class FileConsole:
+class FileConsole(_WithOutput):
     """Output into a file, no input."""
 
     has_input = False
 
     def __init__(self, path: str) -> None:
         try:
-            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  closed by close()
+            with open(path, "wb", buffering=0) as file:
+                self._out = Outlet(file.fileno())
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}", "--serial") from None
-
-    def write(self, data: bytes) -> None:
-        """See `Console`."""
-        write_all(self._file.fileno(), data)
 
     async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
         """See `Console`."""
 
-    def close(self) -> None:
-        """See `Console`."""
-        self._file.close()
 
-
-class StdioConsole:
+class StdioConsole(_WithOutput):
     """Standard input and output; a terminal is made raw and restored by `close`."""
 
     has_input = True
@@ -109,12 +121,8 @@ class StdioConsole:
     def __init__(self) -> None:
         self._terminal = os.isatty(0)
         self._saved = _make_raw(0) if self._terminal else None
-        self._open = True
-
-    def write(self, data: bytes) -> None:
-        """See `Console`."""
-        if self._open:
-            self._open = write_all(1, data)
+        with contextlib.suppress(OSError):  # it may be closed
+            self._out = Outlet(1)
 
     async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
         """See `Console`."""
@@ -137,9 +145,11 @@ class StdioConsole:
 
     def close(self) -> None:
         """See `Console`."""
+        super().close()
         if self._saved is not None:
             with contextlib.suppress(termios.error, OSError):
-                termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+                when = termios.TCSANOW if self._hurried else termios.TCSADRAIN
+                termios.tcsetattr(0, when, self._saved)
             self._saved = None
 
 
@@ -201,7 +211,14 @@ def _bind(path: str) -> socket.socket:
     return listener
 
 
-class UnixConsole:
+def _hung_up(stream: trio.SocketStream) -> bool:
+    """Whether the peer has left altogether, whatever of its input is unread."""
+    poll = select.poll()
+    poll.register(stream.socket.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+class UnixConsole(_WithOutput):
     """A Unix socket, for this user only, one peer at a time; output without a peer is dropped."""
 
     has_input = True
@@ -212,35 +229,57 @@ class UnixConsole:
             self._socket = _bind(path)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}", "--serial") from None
-        self._lock = threading.Lock()
-        self._peer: trio.SocketStream | None = None
-
-    def write(self, data: bytes) -> None:
-        """See `Console`."""
-        with self._lock:
-            peer = self._peer
-        if peer is not None and not write_all(peer.socket.fileno(), data):
-            with self._lock:
-                self._peer = None
 
     async def read(self, feed: Feed, quit_: Callable[[], None]) -> None:
         """See `Console`."""
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
+        stream: trio.SocketStream | None = None
         while True:
-            stream = await listener.accept()
-            with self._lock:
-                self._peer = stream
+            stream = await self._serve(stream or await self._accept(listener), listener, feed)
+
+    async def _accept(self, listener: trio.SocketListener) -> trio.SocketStream:
+        """The next peer, who gets the output from now on."""
+        while True:
             try:
-                while data := await stream.receive_some(_READ_SIZE):
+                stream = await listener.accept()
+                self._out = Outlet(stream.socket.fileno())
+            except OSError:  # too many open files, say: it passes
+                await trio.sleep(_RETRY_S)
+            else:
+                return stream
+
+    async def _serve(
+        self, stream: trio.SocketStream, listener: trio.SocketListener, feed: Feed
+    ) -> trio.SocketStream | None:
+        """Hand on a peer's input to its end; the next peer if that one came before the guest took it all."""
+        out, following = self._out, None
+        try:
+            while following is None and (data := await stream.receive_some(_READ_SIZE)):
+                async with trio.open_nursery() as nursery:
+
+                    async def replace(scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                        nonlocal following
+                        while not _hung_up(stream):  # noqa: ASYNC110  nobody tells
+                            await trio.sleep(_RETRY_S)
+                        following = await self._accept(listener)
+                        scope.cancel()  # nobody waits for what the old one's input does
+
+                    nursery.start_soon(replace)
                     await feed(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
-            with self._lock:
-                self._peer = None
-            await stream.aclose()
+                    nursery.cancel_scope.cancel()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            stream.socket.close()
+        if following is None:
+            self._out = None
+        if out is not None:
+            out.drop()
+        return following
 
     def close(self) -> None:
         """See `Console`."""
+        super().close()
         self._socket.close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
