@@ -42,8 +42,9 @@ class Outlet:
             if len(self._queue) >= _ENOUGH and not trio.lowlevel.in_trio_run():
                 self._changed.wait_for(lambda: self._gone or len(self._queue) < _ENOUGH, _HOLD_S)
             if not self._gone and len(self._queue) < _MOST:
+                if not self._queue:  # then the thread waits
+                    self._changed.notify_all()
                 self._queue += data
-                self._changed.notify_all()
 
     def drop(self) -> None:
         """Nobody wants what is not written yet, nor what may come."""

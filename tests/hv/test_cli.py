@@ -72,17 +72,29 @@ def test_serial_to_a_file(tmp_path: Path) -> None:
     assert target.read_bytes() == b"h"
 
 
+def connected(path: Path) -> socket.socket:
+    """A connection to the socket at `path`, which is about to appear and to listen."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        peer = socket.socket(socket.AF_UNIX)
+        peer.settimeout(TIMEOUT_S)
+        try:
+            peer.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            peer.close()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            return peer
+
+
 def test_serial_over_a_unix_socket(tmp_path: Path) -> None:
     # echo one received byte, then debug exit with it
     image = boot_sector(tmp_path, "bafd03 ec a801 74fb baf803 ec ee e6f4 f4")
     path = tmp_path / "serial"
     with subprocess.Popen(command(image, "--serial", f"unix:{path}")) as process:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert path.stat().st_mode & 0o777 == 0o600
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(str(path))
+        with connected(path) as peer:
+            assert path.stat().st_mode & 0o777 == 0o600
             peer.sendall(b"A")
             assert peer.recv(1) == b"A"
         assert process.wait(TIMEOUT_S) == (ord("A") << 1 | 1) & 0xFF
