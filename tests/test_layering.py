@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("accel", "gdbstub", "hv")
 GDBSTUB_IO_MODULES = (
     *("gdbstub.server", "gdbstub.connection", "gdbstub.nonstop", "gdbstub.client", "gdbstub.listen"),
+    "gdbstub.outbox",
     "gdbstub.patience",
 )
 """Where bytes are moved, by trio; every other module of gdbstub is pure."""
