@@ -1,10 +1,11 @@
 """Consoles: slow readers, readers that leave, input that nobody takes."""
 
+import contextlib
 import errno
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,29 +154,31 @@ async def nothing_taken(data: bytes) -> None:
     await trio.sleep_forever()
 
 
-def test_input_that_nobody_takes_does_not_keep_the_next_peer_out(tmp_path: Path) -> None:
-    path = tmp_path / "serial"
+@contextlib.asynccontextmanager
+async def reading(path: Path) -> AsyncIterator[UnixConsole]:
+    """A console at `path` whose input a task reads, and the guest never takes."""
     console = UnixConsole(str(path))
-
-    async def play() -> None:
-        with trio.fail_after(HANG_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(console.read, nothing_taken, lambda: None)
-                for _ in range(3):
-                    peer = await joined(console, path)
-                    await peer.send_all(b"x" * 10_000)
-                    await peer.aclose()
-                nursery.cancel_scope.cancel()
-
-    trio.run(play)
+    with trio.fail_after(HANG_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(console.read, nothing_taken, lambda: None)
+            yield console
+            nursery.cancel_scope.cancel()
     console.close()
 
 
-def test_a_peer_that_cannot_be_accepted_is_accepted_later(
+async def test_input_that_nobody_takes_does_not_keep_the_next_peer_out(tmp_path: Path) -> None:
+    path = tmp_path / "serial"
+    async with reading(path) as console:
+        for _ in range(3):
+            peer = await joined(console, path)
+            await peer.send_all(b"x" * 10_000)
+            await peer.aclose()
+
+
+async def test_a_peer_that_cannot_be_accepted_is_accepted_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "serial"
-    console = UnixConsole(str(path))
     accept, refusals = trio.SocketListener.accept, [errno.EMFILE, errno.ENFILE]
 
     async def refusing(listener: trio.SocketListener) -> trio.SocketStream:
@@ -184,38 +187,21 @@ def test_a_peer_that_cannot_be_accepted_is_accepted_later(
         return await accept(listener)
 
     monkeypatch.setattr(trio.SocketListener, "accept", refusing)
-
-    async def play() -> None:
-        with trio.fail_after(HANG_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(console.read, nothing_taken, lambda: None)
-                await (await joined(console, path)).aclose()
-                nursery.cancel_scope.cancel()
-
-    trio.run(play)
+    async with reading(path) as console:
+        await (await joined(console, path)).aclose()
     assert not refusals
-    console.close()
 
 
-def test_a_new_peer_gets_the_output_that_an_old_one_did_not_read(tmp_path: Path) -> None:
+async def test_a_new_peer_gets_the_output_that_an_old_one_did_not_read(tmp_path: Path) -> None:
     """The old one has closed its input only, in the middle of what it is sent."""
     path = tmp_path / "serial"
-    console = UnixConsole(str(path))
-
-    async def play() -> None:
-        with trio.fail_after(HANG_S):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(console.read, nothing_taken, lambda: None)
-                old = await joined(console, path)
-                console.write(b"x" * 4_000_000)
-                old.socket.shutdown(socket.SHUT_WR)
-                new = await joined(console, path)
-                await old.aclose()
-                console.write(b"!")
-                while b"!" not in await new.receive_some(4096):
-                    pass
-                await new.aclose()
-                nursery.cancel_scope.cancel()
-
-    trio.run(play)
-    console.close()
+    async with reading(path) as console:
+        old = await joined(console, path)
+        console.write(b"x" * 4_000_000)
+        old.socket.shutdown(socket.SHUT_WR)
+        new = await joined(console, path)
+        await old.aclose()
+        console.write(b"!")
+        while b"!" not in await new.receive_some(4096):
+            pass
+        await new.aclose()
