@@ -17,6 +17,7 @@ import pytest
 from gdbstub.framing import frame
 from tests.e2e.machine import ROOT, hv_command
 from tests.helpers.patience import HANG_S
+from tests.hv.loaders.images import boot_sector
 
 # mov dx,3f8; mov al,'A'; out dx,al; jmp $-1
 ENDLESS = bytes.fromhex("baf803 b041 ee ebfd")
@@ -25,7 +26,7 @@ ENDLESS = bytes.fromhex("baf803 b041 ee ebfd")
 @pytest.fixture
 def image(tmp_path: Path) -> str:
     path = tmp_path / "boot.bin"
-    path.write_bytes(ENDLESS.ljust(510, b"\0") + b"\x55\xaa")
+    path.write_bytes(boot_sector(ENDLESS))
     return str(path)
 
 

@@ -8,13 +8,10 @@ import pytest
 from tests.e2e.conftest import Debug, StartGdb, StartMachine
 from tests.e2e.gdb_driver import Gdb
 from tests.e2e.machine import DEMO_PROMPT, Machine
+from tests.hv.loaders.images import boot_sector
 
 # cli; hlt; jmp to the hlt
 HALT_FOR_EVER = bytes.fromhex("fa f4 eb fd")
-
-
-def boot_sector(code: bytes) -> bytes:
-    return code.ljust(510, b"\0") + b"\x55\xaa"
 
 
 def type_line(machine: Machine, gdb: Gdb, line: str) -> str:

@@ -14,6 +14,7 @@ from tests.e2e.gdb_driver import GdbStop, run_batch
 from tests.e2e.machine import DEMO_PROMPT, ROOT, demo_command, hv_command
 from tests.helpers.gdb import gdb_path
 from tests.helpers.patience import HANG_S
+from tests.hv.loaders.images import boot_sector
 
 TIMEOUT_S = HANG_S
 
@@ -98,7 +99,7 @@ def test_a_breakpoint_of_the_machine_waits_for_nobody_when_the_one_client_has_le
     image = tmp_path / "boot.bin"
     # mov ecx, 4000000h; dec ecx; jnz; nop (the breakpoint); mov al, 0; out 0F4h, al
     code = bytes.fromhex("66b900000004 6649 75fc 90 b000 e6f4 f4")
-    image.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa")
+    image.write_bytes(boot_sector(code))
     log = str(tmp_path / "serial.log")
     options = ("--gdb", "stdio", "--serial", f"file:{log}", "--break", "0x7c0a")
     done = subprocess.run(

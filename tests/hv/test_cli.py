@@ -17,6 +17,7 @@ import pytest
 from hv.cli import parse_date
 from hv.errors import ConfigError
 from tests.helpers.patience import HANG_S
+from tests.hv.loaders import images
 
 TIMEOUT_S = HANG_S
 
@@ -24,7 +25,7 @@ TIMEOUT_S = HANG_S
 def boot_sector(directory: Path, code: str) -> str:
     """A 512-byte image with `code` (hex) at 0:7C00."""
     path = directory / "boot.bin"
-    path.write_bytes(bytes.fromhex(code).ljust(510, b"\0") + b"\x55\xaa")
+    path.write_bytes(images.boot_sector(bytes.fromhex(code)))
     return str(path)
 
 

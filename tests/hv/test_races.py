@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +38,27 @@ from hv.engines.base import AddressSpace
 from hv.engines.soft import SoftEngine
 from hv.outcomes import Goal, Kicked, Outcome
 from tests.helpers.bare_target import CODE, CONTINUE, Machine, machine
-from tests.helpers.patience import HANG_S
+from tests.helpers.patience import HANG_S, until
+from tests.hv.loaders.images import boot_sector
 
 QUIT = 143
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(HANG_S):
-        while not condition():
-            await trio.lowlevel.checkpoint()
+class Heard:
+    """A listener of run control: the events it was told, and the wait for one."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._told = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._told.set()
+
+    def wait(self) -> list[Event]:
+        """All events, when there is one."""
+        assert self._told.wait(HANG_S)
+        return self.events
 
 
 class HeldUp:
@@ -67,23 +78,17 @@ class HeldUp:
 
 def test_a_quit_that_comes_after_the_last_event_ends_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     with machine() as m:
-        events: list[Event] = []
-        told, ended = threading.Event(), m.control._run_to_event
+        heard, ended = Heard(), m.control._run_to_event
 
         def quit_behind_it() -> Event:
             event = ended()
             m.control.quit(QUIT, "")
             return event
 
-        def listen(event: Event) -> None:
-            events.append(event)
-            told.set()
-
         monkeypatch.setattr(m.control, "_run_to_event", quit_behind_it)
-        assert m.control.resume(CONTINUE, listen) is None
+        assert m.control.resume(CONTINUE, heard) is None
         m.control.interrupt()
-        assert told.wait(HANG_S)
-        assert events == [Exited(QUIT)]
+        assert heard.wait() == [Exited(QUIT)]
         assert [ending.status for ending in m.endings] == [QUIT]
 
 
@@ -111,23 +116,17 @@ def test_a_stop_request_survives_a_reset() -> None:
 @pytest.mark.parametrize("inline", [True, False])
 def test_an_error_of_the_host_ends_the_machine(inline: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with machine() as m:
-        events: list[Event] = []
-        told, real = threading.Event(), m.vm.run
+        heard, real = Heard(), m.vm.run
 
         def fail(goal: Goal) -> Outcome:
             if inline or goal.until is None:
                 raise OSError(28, "No space left on device")
             return real(goal)
 
-        def listen(event: Event) -> None:
-            events.append(event)
-            told.set()
-
         monkeypatch.setattr(m.vm, "run", fail)
-        event = m.control.resume(CONTINUE, listen)
+        event = m.control.resume(CONTINUE, heard)
         assert (event is not None) == inline
-        assert inline or told.wait(HANG_S)
-        assert [event or events[0]] == [Exited(4)]
+        assert ([event] if inline else heard.wait()) == [Exited(4)]
         assert [ending.text for ending in m.endings] == ["internal error"]
 
 
@@ -155,7 +154,7 @@ def test_nothing_is_freed_under_the_machine_thread(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(NullConsole, "read", fail)
     monkeypatch.setattr(NullConsole, "has_input", True)
     image = tmp_path / "loop.bin"
-    image.write_bytes(b"\x40\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa")
+    image.write_bytes(boot_sector(b"\x40\xeb\xfd"))
     with pytest.raises(ExceptionGroup, match="Trio nursery"):
         run(["run", str(image), "--serial", "null"], lambda line: None)
     assert busy == [False]

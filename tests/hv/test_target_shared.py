@@ -1,7 +1,7 @@
 """Several debuggers at one machine: one controls, the others look on; what one leaves behind is nothing."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
@@ -14,7 +14,7 @@ from gdbstub.client import Client
 from gdbstub.server import serve_stream
 from hv.debug.commands import COMMANDS, only_reads
 from tests.helpers.bare_target import CODE, Machine, machine
-from tests.helpers.patience import HANG_S
+from tests.helpers.patience import HANG_S, until
 
 FEATURES = b"swbreak+;hwbreak+;error-message+"
 
@@ -44,11 +44,6 @@ async def clients(m: Machine, count: int = 2) -> AsyncIterator[list[Client]]:
             for client in found:
                 await client.aclose()
             await m.lease.wait_free()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await trio.lowlevel.checkpoint()
 
 
 async def running(m: Machine) -> None:

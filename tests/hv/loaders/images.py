@@ -90,6 +90,7 @@ def multiboot_header(flags: int = 0, addresses: tuple[int, ...] = ()) -> bytes:
 
 
 def boot_sector(code: bytes = b"\xf4\xeb\xfd") -> bytes:
+    """512 bytes with `code` at their start, where a boot sector begins."""
     return code.ljust(510, b"\0") + b"\x55\xaa"
 
 
