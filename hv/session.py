@@ -293,16 +293,15 @@ class _Session:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as received:
             task_status.started()
             async for number in received:
-                self.plan.console.hurry()
-                self.control.quit(_SIGNAL_STATUS + number, "")
+                self._quit(_SIGNAL_STATUS + number)
 
     async def _read_console(self) -> None:
         await self.plan.console.read(self._feed, self._quit)
         self.control.close_input()
 
-    def _quit(self) -> None:
+    def _quit(self, status: int = 0) -> None:
         self.plan.console.hurry()
-        self.control.quit(0, "")
+        self.control.quit(status, "")
 
     async def _feed(self, data: bytes) -> None:
         """Hand `data` to COM1, as fast as the guest takes it."""

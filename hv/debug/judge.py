@@ -10,8 +10,9 @@ machine with its status. Without one they end it at once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 from gdbstub.signals import Signal
 from gdbstub.target import Event, Exited, Stay, Stop, StopReason
@@ -34,6 +35,7 @@ from hv.debug.stops import (
     triple_fault_text,
 )
 from hv.debug.waiting import IdleWait
+from hv.errors import HvError
 from hv.exits import (
     Bpt,
     BptSource,
@@ -51,6 +53,7 @@ from hv.outcomes import HaltedForever, Idle, Kicked, Outcome, Reached, Stepped, 
 from hv.signals import SuspendReason
 from hv.vm import Vm
 
+T = TypeVar("T")
 LAST_BRANCHES: Final = 32  # shown with a triple fault
 
 
@@ -290,6 +293,16 @@ class Judge:
         said = final.text if final.text.startswith("vCPU") else final.text[0].upper() + final.text[1:]
         text = f"{said}. One more resume ends with status {final.status}.{detail}"
         return Stop(StopReason.EVENT, vcpu + 1, text=text)
+
+    def guarded(self, run: Callable[[], T]) -> T | Event:
+        """What `run` gives, or the end of the machine, which cannot go on after an error."""
+        try:
+            return run()
+        except HvError as error:
+            return self.end(Ending(STATUS_ERROR, str(error)))
+        except Exception:  # nobody above could report it
+            logging.getLogger(__name__).exception("internal error in the machine")
+            return self.end(Ending(STATUS_ERROR, "internal error"))
 
     def end(self, final: Ending) -> Event:
         """The machine is over; the first ending stands."""

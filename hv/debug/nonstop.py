@@ -8,15 +8,12 @@ An end of the machine stops all of them.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from gdbstub.target import Action, Event, ResumePlan, Stay, Stop, StopReason, ThreadAction
 from hv.debug.judge import Judge
 from hv.debug.records import RunState
-from hv.debug.stops import STATUS_ERROR, Ending
-from hv.errors import HvError
 
 
 class NonStopRun:
@@ -89,13 +86,9 @@ class NonStopRun:
                 self._owner.start(self._run_on_thread)
 
     def _run_on_thread(self) -> None:
-        try:
-            self._run()
-        except HvError as error:
-            self._leaves(self._control.end(Ending(STATUS_ERROR, str(error))))
-        except Exception:  # nobody above could report it, and the machine cannot go on
-            logging.getLogger(__name__).exception("internal error in the machine thread")
-            self._leaves(self._control.end(Ending(STATUS_ERROR, "internal error")))
+        end = self._control.guarded(self._run)
+        if end is not None:
+            self._leaves(end)
         with self._owner.lock:
             self._owner.finish()
             self._control.wait.clear()

@@ -7,7 +7,6 @@ freely. What an outcome of the scheduler means is `hv.debug.judge`'s to say.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, TypeVar
@@ -17,7 +16,7 @@ from hv.debug.judge import Judge
 from hv.debug.owner import Owner
 from hv.debug.plans import FREE_RUN
 from hv.debug.records import RunState
-from hv.debug.stops import STATUS_ERROR, Ending
+from hv.debug.stops import Ending
 from hv.debug.symbols import MachineSymbols
 from hv.errors import HvError
 from hv.inputs import ConsoleInput, MachineReset, RegisterWrite
@@ -117,7 +116,7 @@ class RunControl(Judge):
             self.catches.attend(self.debugged)
             event = self.before_resume()
             if event is None:
-                event = self._guarded(self._run_inline)
+                event = self.guarded(self._run_inline)
             if event is not None:
                 self._stopped()
                 return event
@@ -160,18 +159,8 @@ class RunControl(Judge):
                 return None
         return None
 
-    def _guarded(self, run: Callable[[], T]) -> T | Event:
-        """What `run` gives, or the end of the machine, which cannot go on after an error."""
-        try:
-            return run()
-        except HvError as error:
-            return self.end(Ending(STATUS_ERROR, str(error)))
-        except Exception:  # nobody above could report it
-            logging.getLogger(__name__).exception("internal error in the machine")
-            return self.end(Ending(STATUS_ERROR, "internal error"))
-
     def _run_on_thread(self) -> None:
-        event = self._guarded(self._run_to_event)
+        event = self.guarded(self._run_to_event)
         with self.owner.lock:
             self.owner.finish()
             self._stopped()
